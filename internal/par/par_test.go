@@ -1,0 +1,121 @@
+package par
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+func ExampleFor() {
+	x := []int{1, 2, 3, 4}
+	For(2, len(x), 1, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			x[i] *= x[i]
+		}
+	})
+	fmt.Println(x)
+	// Output: [1 4 9 16]
+}
+
+// TestForCovers: every index exactly once, ranges neither empty nor out of order.
+func TestForCovers(t *testing.T) {
+	for _, threads := range []int{0, 1, 2, 3, 7, 64} {
+		for _, n := range []int{-1, 0, 1, 2, 5, 63, 64, 1000} {
+			for _, grain := range []int{-1, 0, 1, 3, 100, 5000} {
+				seen := make([]atomic.Int32, max(n, 0))
+				For(threads, n, grain, func(lo, hi int) {
+					if lo < 0 || lo >= hi || hi > n {
+						t.Errorf("threads %d, n %d, grain %d: range [%d, %d)", threads, n, grain, lo, hi)
+					}
+					for i := lo; i < hi; i++ {
+						seen[i].Add(1)
+					}
+				})
+				for i := range seen {
+					if c := seen[i].Load(); c != 1 {
+						t.Fatalf("threads %d, n %d, grain %d: index %d visited %d times", threads, n, grain, i, c)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestForInline(t *testing.T) {
+	for _, c := range []struct{ threads, n, grain int }{{1, 1000, 1}, {8, 100, 100}, {8, 1, 1}} {
+		calls := 0 // would race if f ran elsewhere
+		For(c.threads, c.n, c.grain, func(lo, hi int) {
+			calls++
+			if lo != 0 || hi != c.n {
+				t.Errorf("%+v: range [%d, %d), want all of it", c, lo, hi)
+			}
+		})
+		if calls != 1 {
+			t.Errorf("%+v: %d calls, want 1", c, calls)
+		}
+	}
+}
+
+// TestForThreads: no more than threads ranges at once, and that many when each waits for the others.
+func TestForThreads(t *testing.T) {
+	const threads = 3
+	var running, most atomic.Int32
+	var barrier sync.WaitGroup
+	barrier.Add(threads)
+	For(threads, threads, 1, func(lo, hi int) {
+		r := running.Add(1)
+		for m := most.Load(); r > m && !most.CompareAndSwap(m, r); m = most.Load() {
+		}
+		barrier.Done()
+		barrier.Wait()
+		running.Add(-1)
+	})
+	if most.Load() != threads {
+		t.Errorf("%d ranges at once, want %d", most.Load(), threads)
+	}
+	most.Store(0)
+	For(threads, 1000, 1, func(lo, hi int) {
+		r := running.Add(1)
+		for m := most.Load(); r > m && !most.CompareAndSwap(m, r); m = most.Load() {
+		}
+		runtime.Gosched()
+		running.Add(-1)
+	})
+	if most.Load() > threads {
+		t.Errorf("%d ranges at once, want at most %d", most.Load(), threads)
+	}
+}
+
+func TestForPanic(t *testing.T) {
+	want := errors.New("worker failed")
+	for _, threads := range []int{1, 2, 4} {
+		for at := range 8 {
+			func() {
+				defer func() {
+					if got := recover(); got != want {
+						t.Errorf("threads %d, index %d: recovered %v, want %v", threads, at, got, want)
+					}
+				}()
+				For(threads, 8, 1, func(lo, hi int) {
+					if lo <= at && at < hi {
+						panic(want)
+					}
+				})
+				t.Errorf("threads %d, index %d: no panic", threads, at)
+			}()
+		}
+	}
+}
+
+func BenchmarkFor(b *testing.B) {
+	for _, threads := range []int{1, 2, 4} {
+		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
+			for b.Loop() {
+				For(threads, 64, 1, func(lo, hi int) {})
+			}
+		})
+	}
+}
