@@ -1,0 +1,32 @@
+package cpu
+
+import (
+	"setun/device"
+	"setun/internal/par"
+)
+
+func (d *Device) Gather(y, table, ids device.Mem, rows, cols int) {
+	y0, t0, ids0 := y.F32(), table.F32(), ids.I32()
+	if d.Failed() || y0 == nil || cols <= 0 || !d.indexed("Gather", ids0[:rows], len(t0)/cols, false) {
+		return
+	}
+	d.par(rows, cols*cheap, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			id := int(ids0[i])
+			copy(y0[i*cols:(i+1)*cols], t0[id*cols:(id+1)*cols])
+		}
+	})
+}
+
+// ScatterAdd splits the columns, so that rows meet the table in their order.
+func (d *Device) ScatterAdd(dtable, dy, ids device.Mem, rows, cols int) {
+	t0, dy0, ids0 := dtable.F32(), dy.F32(), ids.I32()
+	if d.Failed() || t0 == nil || cols <= 0 || !d.indexed("ScatterAdd", ids0[:rows], len(t0)/cols, false) {
+		return
+	}
+	par.For(d.Threads, cols, max(16, task/max(rows, 1)), func(lo, hi int) {
+		for i, id := range ids0[:rows] {
+			addTo(t0[int(id)*cols+lo:int(id)*cols+hi], dy0[i*cols+lo:i*cols+hi])
+		}
+	})
+}

@@ -1,0 +1,71 @@
+package cpu
+
+import (
+	"fmt"
+
+	"setun/device"
+)
+
+// Alloc reserves zeroed host memory.
+func (d *Device) Alloc(t device.Type, n int) (m device.Mem) {
+	defer func() {
+		if recover() != nil { // make: a length below 0 or beyond the address space
+			d.Fail(fmt.Errorf("cpu: alloc: cannot reserve %d elements of %v", n, t))
+		}
+	}()
+	return device.Span(device.HostBuffer(t, n))
+}
+
+// Free leaves the memory to the garbage collector.
+func (d *Device) Free(device.Mem) {}
+
+// Upload copies.
+func (d *Device) Upload(dst, src device.Mem) { device.CopyHost(dst, src) }
+
+// Download copies.
+func (d *Device) Download(dst, src device.Mem) { device.CopyHost(dst, src) }
+
+func (d *Device) Copy(dst, src device.Mem) {
+	if d.Failed() {
+		return
+	}
+	device.CopyHost(dst, src)
+}
+
+func (d *Device) Fill(dst device.Mem, v float32) {
+	if d.Failed() {
+		return
+	}
+	fill(dst.F32(), v)
+	switch dst.Type() {
+	case device.I32:
+		fill(dst.I32(), int32(v))
+	case device.I8:
+		fill(dst.I8(), int8(v))
+	case device.U8:
+		fill(dst.U8(), uint8(v))
+	}
+}
+
+func fill[T float32 | int32 | int8 | uint8](x []T, v T) {
+	for i := range x {
+		x[i] = v
+	}
+}
+
+func (d *Device) CopyRows(dst device.Mem, ldd int, src device.Mem, lds int, rows, cols int, acc bool) {
+	y, x := dst.F32(), src.F32()
+	if d.Failed() || len(y) == 0 || len(x) == 0 {
+		return
+	}
+	d.par(rows, cols*cheap, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			y, x := y[i*ldd:i*ldd+cols], x[i*lds:i*lds+cols]
+			if acc {
+				addTo(y, x)
+			} else {
+				copy(y, x)
+			}
+		}
+	})
+}
