@@ -1,0 +1,31 @@
+package tensor
+
+import "fmt"
+
+// Copy: dst = src, same length and type.
+func Copy(dst, src *Tensor) {
+	sameLen("Copy", dst, src)
+	check(dst.Type() == src.Type(), "Copy", "differ in type", dst, src)
+	where("Copy", dst, src).Copy(dst.mem, src.mem)
+}
+
+// Fill: dst = v.
+func Fill(dst *Tensor, v float32) { dst.dev.Fill(dst.mem, v) }
+
+// CopyCols copies the last dimension's [lo, hi) of src (rows, n) to dst (rows, hi-lo); with acc, it adds.
+func CopyCols(dst, src *Tensor, lo, hi int, acc bool) {
+	rows, n := src.matrix()
+	r, c := dst.matrix()
+	check(lo >= 0 && hi <= n && r == rows && c == hi-lo, "CopyCols", colsWhy(lo, hi), dst, src)
+	where("CopyCols", dst, src).CopyRows(dst.mem, c, src.mem.Slice(lo, src.Len()), n, rows, c, acc)
+}
+
+// PasteCols copies src (rows, hi-lo) to the last dimension's [lo, hi) of dst (rows, n); with acc, it adds.
+func PasteCols(dst, src *Tensor, lo, hi int, acc bool) {
+	rows, n := dst.matrix()
+	r, c := src.matrix()
+	check(lo >= 0 && hi <= n && r == rows && c == hi-lo, "PasteCols", colsWhy(lo, hi), dst, src)
+	where("PasteCols", dst, src).CopyRows(dst.mem.Slice(lo, dst.Len()), n, src.mem, c, rows, c, acc)
+}
+
+func colsWhy(lo, hi int) string { return fmt.Sprintf("do not fit columns [%d:%d]", lo, hi) }
