@@ -1,0 +1,61 @@
+package autograd
+
+import "setun/tensor"
+
+// Add: y = a + b, same shape. da += dy; db += dy.
+func (t *Tape) Add(a, b *Value) *Value {
+	y := t.floats(a, a.Shape()...)
+	tensor.Add(y, a.T, b.T)
+	if !t.grads(a, b) {
+		return t.constant(y)
+	}
+	out := result(y)
+	t.push(out, func() {
+		tensor.Axpy(t.grad(a), 1, out.Grad)
+		tensor.Axpy(t.grad(b), 1, out.Grad)
+	})
+	return out
+}
+
+// Sub: y = a - b, same shape. da += dy; db -= dy.
+func (t *Tape) Sub(a, b *Value) *Value {
+	y := t.floats(a, a.Shape()...)
+	tensor.Copy(y, a.T)
+	tensor.Axpy(y, -1, b.T)
+	if !t.grads(a, b) {
+		return t.constant(y)
+	}
+	out := result(y)
+	t.push(out, func() {
+		tensor.Axpy(t.grad(a), 1, out.Grad)
+		tensor.Axpy(t.grad(b), -1, out.Grad)
+	})
+	return out
+}
+
+// Mul: y = a * b, elementwise, same shape. da += dy*b; db += dy*a.
+func (t *Tape) Mul(a, b *Value) *Value {
+	y := t.floats(a, a.Shape()...)
+	tensor.Mul(y, a.T, b.T)
+	if !t.grads(a, b) {
+		return t.constant(y)
+	}
+	out := result(y)
+	t.push(out, func() {
+		tensor.MulAdd(t.grad(a), out.Grad, b.T)
+		tensor.MulAdd(t.grad(b), out.Grad, a.T)
+	})
+	return out
+}
+
+// Scale: y = alpha * x. dx += alpha*dy.
+func (t *Tape) Scale(x *Value, alpha float32) *Value {
+	y := t.floats(x, x.Shape()...)
+	tensor.Scale(y, alpha, x.T)
+	if !t.grads(x) {
+		return t.constant(y)
+	}
+	out := result(y)
+	t.push(out, func() { tensor.Axpy(t.grad(x), alpha, out.Grad) })
+	return out
+}

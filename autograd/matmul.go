@@ -1,0 +1,70 @@
+package autograd
+
+import "setun/tensor"
+
+// MatMul: y = op(a) op(b), op transposing the last two dimensions if asked: (..., m, k) x (k, n), or matrix by matrix
+// with equal leading dimensions. da += dy op(b)ᵀ; db += op(a)ᵀ dy, each transposed back.
+func (t *Tape) MatMul(a, b *Value, transA, transB bool) *Value {
+	if a.T.Dims() < 2 || b.T.Dims() < 2 || (transA && b.T.Dims() == 2 && a.T.Dims() != 2) {
+		panic(&tensor.ShapeError{Op: "MatMul", Why: "are not matrices, or not equally many", Shapes: [][]int{a.Shape(), b.Shape()}})
+	}
+	shape := append(make([]int, 0, tensor.MaxDims), a.Shape()...)
+	if transA {
+		shape[len(shape)-2] = a.Dim(-1)
+	}
+	n := b.Dim(-1)
+	if transB {
+		n = b.Dim(-2)
+	}
+	shape[len(shape)-1] = n
+	y := t.floats(a, shape...)
+	tensor.MatMul(y, a.T, b.T, transA, transB, 1, 0)
+	if !t.grads(a, b) {
+		return t.constant(y)
+	}
+	out := result(y)
+	t.push(out, func() {
+		dy := out.Grad
+		at, bt, da, db := a.T, b.T, t.grad(a), t.grad(b)
+		if b.T.Dims() == 2 { // leading dimensions are rows
+			at, dy = flat(at), flat(dy)
+			da = flat(da)
+		}
+		if da != nil {
+			if transA {
+				tensor.MatMul(da, bt, dy, transB, true, 1, 1)
+			} else {
+				tensor.MatMul(da, dy, bt, false, !transB, 1, 1)
+			}
+		}
+		if db != nil {
+			if transB {
+				tensor.MatMul(db, dy, at, true, transA, 1, 1)
+			} else {
+				tensor.MatMul(db, at, dy, !transA, false, 1, 1)
+			}
+		}
+	})
+	return out
+}
+
+func flat(x *tensor.Tensor) *tensor.Tensor {
+	if x == nil || x.Dims() == 2 {
+		return x
+	}
+	return x.Reshape(-1, x.Dim(-1))
+}
+
+// Linear: y = x wᵀ + bias, x (..., in), w (out, in), bias (out) or nil. dx += dy w; dw += dyᵀ x; dbias += rows of dy.
+func (t *Tape) Linear(x, w, bias *Value) *Value {
+	shape := append(make([]int, 0, tensor.MaxDims), x.Shape()...)
+	shape[len(shape)-1] = w.Dim(0)
+	y := t.floats(x, shape...)
+	tensor.Linear(y, x.T, w.T, tensorOf(bias))
+	if !t.grads(x, w, bias) {
+		return t.constant(y)
+	}
+	out := result(y)
+	t.push(out, func() { tensor.LinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, x.T, w.T) })
+	return out
+}

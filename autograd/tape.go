@@ -1,0 +1,243 @@
+package autograd
+
+import (
+	"setun/device"
+	"setun/tensor"
+)
+
+// Value is a tensor in a computation. Grad is nil until a gradient arrives.
+type Value struct {
+	T    *tensor.Tensor
+	Grad *tensor.Tensor
+
+	wants bool // a gradient is wanted
+	param bool // Grad outlives the tape
+	fresh bool // param: the gradient has been zeroed and nothing has arrived since
+	owned bool // T belongs to the tape
+
+	version uint64
+}
+
+// NewParam makes a value that wants a gradient and belongs to no tape: a weight.
+func NewParam(t *tensor.Tensor) *Value { return &Value{T: t, wants: true, param: true, fresh: true} }
+
+// NewConst makes a value that wants no gradient and belongs to no tape.
+func NewConst(t *tensor.Tensor) *Value { return &Value{T: t} }
+
+// Shape is the shape of the tensor.
+func (v *Value) Shape() []int { return v.T.Shape() }
+
+// Dim is the size of dimension i; negative i counts from the end.
+func (v *Value) Dim(i int) int { return v.T.Dim(i) }
+
+// Device is where the value lives.
+func (v *Value) Device() device.Device { return v.T.Device() }
+
+// Float is the value of a scalar.
+func (v *Value) Float() float32 { return v.T.Float() }
+
+// WantsGrad reports whether gradients flow to v.
+func (v *Value) WantsGrad() bool { return v.wants }
+
+// Freeze stops (or, with false, lets) gradients flow to a parameter.
+func (v *Value) Freeze(on bool) { v.wants = !on }
+
+// Version counts the changes of a parameter's tensor, so that what is derived from it (quantized weights) is computed
+// once per change. Whoever writes to T of a parameter calls Changed.
+func (v *Value) Version() uint64 { return v.version }
+
+// Changed tells that the tensor has new contents.
+func (v *Value) Changed() { v.version++ }
+
+// ZeroGrad sets a parameter's gradient to 0 and keeps its memory.
+func (v *Value) ZeroGrad() {
+	if v.Grad != nil {
+		tensor.Fill(v.Grad, 0)
+	}
+	v.fresh = true
+}
+
+// HasGrad reports whether a gradient has arrived since the last ZeroGrad. A parameter without one after Backward is not
+// connected to the loss.
+func (v *Value) HasGrad() bool { return v.Grad != nil && !v.fresh }
+
+// Tape is one step. A Tape belongs to one goroutine.
+type Tape struct {
+	// Pool provides the memory of intermediate values. Nil: each is allocated from its device and freed by Reset.
+	Pool *tensor.Pool
+	// Grad records operations for Backward. It also marks training: Dropout drops only then.
+	Grad bool
+	// Seed is the source of randomness (Dropout) of this step.
+	Seed uint64
+
+	nodes []node
+	temps []*tensor.Tensor // owned by the tape, freed by Reset
+	draws uint64           // random numbers drawn so far
+}
+
+type node struct {
+	out  *Value
+	back func()
+	keep []*tensor.Tensor // saved for back, freed after it
+}
+
+// alloc takes memory from the pool, or from the device of a value.
+func (t *Tape) alloc(dev device.Device, typ device.Type, shape ...int) *tensor.Tensor {
+	if t.Pool != nil && t.Pool.Device == dev {
+		return t.Pool.Get(typ, shape...)
+	}
+	return tensor.New(dev, typ, shape...)
+}
+
+func (t *Tape) release(x *tensor.Tensor) {
+	if x == nil {
+		return
+	}
+	if t.Pool != nil && t.Pool.Device == x.Device() {
+		t.Pool.Put(x)
+		return
+	}
+	x.Free()
+}
+
+// floats takes a float32 tensor like x's memory with the given shape.
+func (t *Tape) floats(x *Value, shape ...int) *tensor.Tensor {
+	return t.alloc(x.T.Device(), device.F32, shape...)
+}
+
+// grads reports whether an operation on these inputs must be recorded.
+func (t *Tape) grads(in ...*Value) bool {
+	if !t.Grad {
+		return false
+	}
+	for _, v := range in {
+		if v != nil && v.wants {
+			return true
+		}
+	}
+	return false
+}
+
+// constant makes y a value of the tape that wants no gradient.
+func (t *Tape) constant(y *tensor.Tensor) *Value {
+	t.temps = append(t.temps, y)
+	return &Value{T: y}
+}
+
+// free gives back scratch of an operation that is not recorded.
+func (t *Tape) free(keep ...*tensor.Tensor) {
+	for _, k := range keep {
+		t.release(k)
+	}
+}
+
+// push records an operation: out owns y, back pushes out.Grad to the inputs, keep is freed after back.
+func (t *Tape) push(out *Value, back func(), keep ...*tensor.Tensor) {
+	t.nodes = append(t.nodes, node{out, back, keep})
+}
+
+// result makes the Value of a recorded operation.
+func result(y *tensor.Tensor) *Value { return &Value{T: y, wants: true, owned: true} }
+
+// view makes the Value of a recorded operation that shares its input's memory.
+func view(y *tensor.Tensor) *Value { return &Value{T: y, wants: true} }
+
+// grad is the tensor that v's gradient accumulates in, made and zeroed when the first gradient arrives; nil when v wants
+// none.
+func (t *Tape) grad(v *Value) *tensor.Tensor {
+	if v == nil || !v.wants {
+		return nil
+	}
+	v.fresh = false
+	if v.Grad == nil {
+		if v.param {
+			v.Grad = tensor.New(v.T.Device(), device.F32, v.T.Shape()...)
+		} else {
+			v.Grad = t.floats(v, v.T.Shape()...)
+		}
+		tensor.Fill(v.Grad, 0)
+	}
+	return v.Grad
+}
+
+// Backward computes the gradients of a scalar loss with respect to everything it depends on and adds them to the Grad
+// of the parameters.
+func (t *Tape) Backward(loss *Value) {
+	if loss.T.Len() != 1 {
+		panic(&tensor.ShapeError{Op: "Backward", Why: "is not a scalar", Shapes: [][]int{loss.Shape()}})
+	}
+	if !loss.wants {
+		return // a constant: nothing depends on a parameter
+	}
+	tensor.Fill(t.grad(loss), 1)
+	t.sweep(loss)
+}
+
+// sweep runs the nodes in reverse and frees as it goes; last keeps its tensor until Reset.
+func (t *Tape) sweep(last *Value) {
+	for i := len(t.nodes) - 1; i >= 0; i-- {
+		n := &t.nodes[i]
+		if n.out.Grad != nil {
+			n.back()
+			t.release(n.out.Grad)
+			n.out.Grad = nil
+		}
+		for _, k := range n.keep {
+			t.release(k)
+		}
+		if n.out.owned {
+			if n.out == last {
+				t.temps = append(t.temps, n.out.T)
+			} else {
+				t.release(n.out.T)
+			}
+		}
+		*n = node{}
+	}
+	t.nodes = t.nodes[:0]
+}
+
+// Reset gives back all memory of the step and makes the tape ready for the next.
+func (t *Tape) Reset() {
+	for i := len(t.nodes) - 1; i >= 0; i-- {
+		n := &t.nodes[i]
+		t.release(n.out.Grad)
+		for _, k := range n.keep {
+			t.release(k)
+		}
+		if n.out.owned {
+			t.release(n.out.T)
+		}
+		*n = node{}
+	}
+	t.nodes = t.nodes[:0]
+	for i, x := range t.temps {
+		t.release(x)
+		t.temps[i] = nil
+	}
+	t.temps = t.temps[:0]
+	t.draws = 0
+}
+
+// Nodes is the number of operations recorded.
+func (t *Tape) Nodes() int { return len(t.nodes) }
+
+// Floats is a constant of the tape with host data: a batch of inputs.
+func (t *Tape) Floats(dev device.Device, x []float32, shape ...int) *Value {
+	y := t.alloc(dev, device.F32, shape...)
+	y.SetFloats(x)
+	return t.constant(y)
+}
+
+// Ints is a constant of the tape with host integers: token ids, classes.
+func (t *Tape) Ints(dev device.Device, x []int32, shape ...int) *Value {
+	y := t.alloc(dev, device.I32, shape...)
+	y.SetInts(x)
+	return t.constant(y)
+}
+
+// draw is a new seed for one random operation.
+func (t *Tape) draw() uint64 {
+	t.draws++
+	return tensor.Mix(t.Seed, t.draws)
+}

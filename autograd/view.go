@@ -1,0 +1,80 @@
+package autograd
+
+import (
+	"setun/device"
+	"setun/tensor"
+)
+
+// Reshape is a view of x with another shape; one dimension may be -1. dx += dy.
+func (t *Tape) Reshape(x *Value, shape ...int) *Value {
+	y := x.T.Reshape(shape...)
+	if !t.grads(x) {
+		return &Value{T: y}
+	}
+	out := view(y)
+	t.push(out, func() { tensor.Axpy(t.grad(x), 1, out.Grad) })
+	return out
+}
+
+// SliceLast: y = x[..., lo:hi]. dx[..., lo:hi] += dy.
+func (t *Tape) SliceLast(x *Value, lo, hi int) *Value {
+	shape := append(make([]int, 0, tensor.MaxDims), x.Shape()...)
+	shape[len(shape)-1] = hi - lo
+	y := t.floats(x, shape...)
+	tensor.CopyCols(y, x.T, lo, hi, false)
+	if !t.grads(x) {
+		return t.constant(y)
+	}
+	out := result(y)
+	t.push(out, func() { tensor.PasteCols(t.grad(x), out.Grad, lo, hi, true) })
+	return out
+}
+
+// ConcatLast: y = the inputs side by side along the last dimension.
+func (t *Tape) ConcatLast(xs ...*Value) *Value {
+	shape := append(make([]int, 0, tensor.MaxDims), xs[0].Shape()...)
+	n := 0
+	for _, x := range xs {
+		n += x.Dim(-1)
+	}
+	shape[len(shape)-1] = n
+	y := t.floats(xs[0], shape...)
+	each := func(f func(x *Value, lo, hi int)) {
+		lo := 0
+		for _, x := range xs {
+			f(x, lo, lo+x.Dim(-1))
+			lo += x.Dim(-1)
+		}
+	}
+	each(func(x *Value, lo, hi int) { tensor.PasteCols(y, x.T, lo, hi, false) })
+	if !t.grads(xs...) {
+		return t.constant(y)
+	}
+	out := result(y)
+	t.push(out, func() {
+		each(func(x *Value, lo, hi int) {
+			if dx := t.grad(x); dx != nil {
+				tensor.CopyCols(dx, out.Grad, lo, hi, true)
+			}
+		})
+	})
+	return out
+}
+
+// Im2Col unrolls the patches of images (B, H, W, C) to (B, OutH, OutW, KH*KW*C): a convolution is Im2Col, then Linear.
+// dx += the patches of dy folded back.
+func (t *Tape) Im2Col(x *Value, kh, kw, stride, pad int) *Value {
+	if x.T.Dims() != 4 {
+		panic(&tensor.ShapeError{Op: "Im2Col", Why: "is not (B, H, W, C)", Shapes: [][]int{x.Shape()}})
+	}
+	s := device.ConvShape{Batch: x.Dim(0), H: x.Dim(1), W: x.Dim(2), C: x.Dim(3), KH: kh, KW: kw, Stride: max(stride, 1), Pad: pad}
+	h, w := s.Out()
+	y := t.floats(x, s.Batch, max(h, 0), max(w, 0), kh*kw*s.C)
+	tensor.Im2Col(y, x.T, s)
+	if !t.grads(x) {
+		return t.constant(y)
+	}
+	out := result(y)
+	t.push(out, func() { tensor.Col2Im(t.grad(x), out.Grad, s) })
+	return out
+}
