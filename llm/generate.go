@@ -1,0 +1,141 @@
+package llm
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"setun/autograd"
+	"setun/tensor"
+)
+
+// Sampling says how the next token is chosen. The zero Sampling takes the most likely one.
+type Sampling struct {
+	Temperature float64 // 0: most likely token; 1: the model's distribution
+	TopK        int     // keep the k most likely tokens; 0: all
+	TopP        float64 // keep the most likely tokens that together have this probability; 0 or 1: all
+	Seed        uint64
+}
+
+// Validate reports a field out of range.
+func (s Sampling) Validate() error {
+	switch {
+	case !(s.Temperature >= 0) || math.IsInf(s.Temperature, 0):
+		return fmt.Errorf("llm: temperature is %g; it must be 0 or more", s.Temperature)
+	case s.TopK < 0:
+		return fmt.Errorf("llm: top-k is %d; it must be 0 (all) or more", s.TopK)
+	case !(s.TopP >= 0 && s.TopP <= 1):
+		return fmt.Errorf("llm: top-p is %g; it must be between 0 and 1", s.TopP)
+	}
+	return nil
+}
+
+// Generate continues prompt by up to n tokens and hands each to emit as soon as it is there; emit returns false to stop.
+// An empty prompt starts from token '\n'. When the context is full, the older half is forgotten and the rest is read
+// again. The same seed gives the same tokens.
+func Generate(ctx context.Context, m *Model, prompt []int32, n int, s Sampling, emit func(token int32) bool) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	for _, id := range prompt {
+		if id < 0 || int(id) >= m.cfg.Vocab {
+			return fmt.Errorf("llm: prompt token %d is outside the vocabulary of %d", id, m.cfg.Vocab)
+		}
+	}
+	if len(prompt) == 0 {
+		prompt = []int32{'\n' % int32(m.cfg.Vocab)}
+	}
+	rng := rand.New(rand.NewPCG(s.Seed, 0x5e7))
+	tape := autograd.Tape{Pool: tensor.NewPool(m.Device())}
+	defer tape.Pool.Close()
+	cache := m.NewCache(1)
+	defer func() {
+		for _, c := range cache {
+			c.Free()
+		}
+	}()
+	history := slices.Clone(prompt)
+	next := history // tokens not in the cache yet
+	logits := make([]float32, m.cfg.Vocab)
+	for range n {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if cache[0].Len+len(next) > m.cfg.Context {
+			for _, c := range cache {
+				c.Len = 0
+			}
+			next = history[len(history)-max(1, m.cfg.Context/2):]
+		}
+		y := m.Decode(&tape, tape.Ints(m.Device(), next, 1, len(next)), cache)
+		y.T.Reshape(len(next), m.cfg.Vocab).Rows(len(next)-1, len(next)).ReadFloats(logits)
+		tape.Reset()
+		if err := m.Device().Sync(); err != nil {
+			return err
+		}
+		id, err := s.sample(rng, logits)
+		if err != nil {
+			return err
+		}
+		if !emit(id) {
+			return nil
+		}
+		history = append(history, id)
+		next = history[len(history)-1:]
+	}
+	return nil
+}
+
+// sample draws a token from logits.
+func (s Sampling) sample(rng *rand.Rand, logits []float32) (int32, error) {
+	type candidate struct {
+		id int32
+		p  float64
+	}
+	cs := make([]candidate, len(logits))
+	for i, l := range logits {
+		if math.IsNaN(float64(l)) {
+			return 0, fmt.Errorf("llm: the model gives NaN for token %d; its weights are damaged or training diverged", i)
+		}
+		cs[i] = candidate{int32(i), float64(l)}
+	}
+	slices.SortStableFunc(cs, func(a, b candidate) int {
+		switch {
+		case a.p > b.p:
+			return -1
+		case a.p < b.p:
+			return 1
+		}
+		return 0
+	})
+	if s.Temperature == 0 {
+		return cs[0].id, nil
+	}
+	if s.TopK > 0 && s.TopK < len(cs) {
+		cs = cs[:s.TopK]
+	}
+	top, sum := cs[0].p, 0.0
+	for i := range cs {
+		cs[i].p = math.Exp((cs[i].p - top) / s.Temperature)
+		sum += cs[i].p
+	}
+	if s.TopP > 0 && s.TopP < 1 {
+		mass := 0.0
+		for i := range cs {
+			mass += cs[i].p
+			if mass >= s.TopP*sum {
+				cs, sum = cs[:i+1], mass
+				break
+			}
+		}
+	}
+	r := rng.Float64() * sum
+	for _, c := range cs {
+		if r -= c.p; r < 0 {
+			return c.id, nil
+		}
+	}
+	return cs[len(cs)-1].id, nil
+}

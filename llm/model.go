@@ -1,0 +1,205 @@
+package llm
+
+import (
+	"iter"
+	"math"
+	"strconv"
+
+	"setun/autograd"
+	"setun/data"
+	"setun/device"
+	"setun/nn"
+	"setun/tensor"
+	"setun/ternary"
+)
+
+// Model is a decoder-only transformer. For tokens ids (B, T):
+//
+//	x = Embed[ids]
+//	for each block:  x += Attn(norm(x));  x += MLP(norm(x))
+//	logits = norm(x) Headᵀ                                      (B, T, V)
+//
+// Attention is causal with rotary positions and grouped queries; the feed-forward block is SwiGLU or ReLU^2.
+type Model struct {
+	Embed  *nn.Embedding
+	Blocks []*Block
+	Norm   *nn.RMSNorm
+	Head   *nn.Linear // nil: tied to Embed
+
+	cfg Config
+}
+
+// Block is one layer of the transformer.
+type Block struct {
+	AttnNorm *nn.RMSNorm
+	Attn     *nn.Attention
+	MLPNorm  *nn.RMSNorm
+	MLP      *nn.MLP
+
+	dropout float32
+}
+
+// New builds a model with fresh weights:
+//
+//	embedding              normal, 0.02 tied (it is the head), else 1
+//	attention q k v, mlp gate up    normal, 1/sqrt(in)
+//	attention out, mlp down         normal, 1/sqrt(in) / sqrt(2 Depth): the residual stream starts close to the embedding
+//	norm gains             1
+func New(mk *tensor.Maker, c Config) (*Model, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	embedStd, residual := float32(1), float32(1/math.Sqrt(2*float64(c.Depth)))
+	if c.Tied {
+		embedStd = 0.02
+	}
+	linear := func(in, out int, scale float32) nn.Layer {
+		w := mk.Normal(nn.InvSqrt(in)*scale, out, in)
+		if c.Weights == FP32Weights {
+			return &nn.Linear{Weight: autograd.NewParam(w)}
+		}
+		return ternary.FromWeight(mk, w, false, c.quant())
+	}
+	norm := func(on bool, width int) *nn.RMSNorm {
+		if !on {
+			return nil
+		}
+		return nn.NewRMSNorm(mk, width, c.Eps)
+	}
+	dim := c.Width / c.Heads
+	m := &Model{Embed: nn.NewEmbedding(mk, c.Vocab, c.Width, embedStd), cfg: c}
+	table := tensor.RoPETable(mk.Device, c.Context, dim, c.Theta)
+	for range c.Depth {
+		b := &Block{AttnNorm: norm(true, c.Width), MLPNorm: norm(true, c.Width), dropout: c.Dropout}
+		b.Attn = &nn.Attention{Heads: c.Heads, KVHeads: c.KVHeads, Dim: dim, Causal: true, RoPE: table,
+			Q: linear(c.Width, c.Width, 1), K: linear(c.Width, c.KVHeads*dim, 1), V: linear(c.Width, c.KVHeads*dim, 1),
+			Out: linear(c.Width, c.Width, residual), QNorm: norm(c.QKNorm, dim), KNorm: norm(c.QKNorm, dim),
+			SubNorm: norm(c.SubNorm, c.Width)}
+		b.MLP = &nn.MLP{Up: linear(c.Width, c.Hidden, 1), Down: linear(c.Hidden, c.Width, residual),
+			SubNorm: norm(c.SubNorm, c.Hidden), Act: device.SiLU}
+		if c.MLP != "relu2" {
+			b.MLP.Gate = linear(c.Width, c.Hidden, 1)
+		}
+		if c.MLP != "swiglu" {
+			b.MLP.Act = device.ReLU2
+		}
+		m.Blocks = append(m.Blocks, b)
+	}
+	m.Norm = norm(true, c.Width)
+	if !c.Tied {
+		m.Head = &nn.Linear{Weight: autograd.NewParam(mk.Normal(nn.InvSqrt(c.Width), c.Vocab, c.Width))}
+	}
+	return m, nil
+}
+
+// Config is what the model was built from.
+func (m *Model) Config() Config { return m.cfg }
+
+// Params yields all parameters: "embed.weight", "blocks.0.attn.q.weight", ....
+func (m *Model) Params() iter.Seq2[string, *autograd.Value] { return nn.Fields(m) }
+
+// Params yields the block's parameters.
+func (b *Block) Params() iter.Seq2[string, *autograd.Value] { return nn.Fields(b) }
+
+// Forward maps tokens ids (B, T) to logits (B, T, V).
+func (m *Model) Forward(t *autograd.Tape, ids *autograd.Value) *autograd.Value {
+	x := m.Embed.Forward(t, ids)
+	for _, b := range m.Blocks {
+		if m.cfg.Checkpoint {
+			x = t.Checkpoint(b.Forward, x)
+		} else {
+			x = b.Forward(t, x)
+		}
+	}
+	return m.logits(t, x)
+}
+
+// Forward maps (B, T, C) to (B, T, C).
+func (b *Block) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+	x = t.Add(x, t.Dropout(b.Attn.Forward(t, b.AttnNorm.Forward(t, x)), b.dropout))
+	return t.Add(x, t.Dropout(b.MLP.Forward(t, b.MLPNorm.Forward(t, x)), b.dropout))
+}
+
+func (m *Model) logits(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+	x = m.Norm.Forward(t, x)
+	if m.Head != nil {
+		return m.Head.Forward(t, x)
+	}
+	return m.Embed.Logits(t, x)
+}
+
+// Decode maps the next tokens ids (B, T) to logits (B, T, V), with one cache a block that holds the tokens before.
+func (m *Model) Decode(t *autograd.Tape, ids *autograd.Value, cache []*nn.KVCache) *autograd.Value {
+	x := m.Embed.Forward(t, ids)
+	for i, b := range m.Blocks {
+		x = t.Add(x, b.Attn.Decode(t, b.AttnNorm.Forward(t, x), cache[i]))
+		x = t.Add(x, b.MLP.Forward(t, b.MLPNorm.Forward(t, x)))
+	}
+	return m.logits(t, x)
+}
+
+// NewCache makes the caches for b sequences of up to the model's context.
+func (m *Model) NewCache(b int) []*nn.KVCache {
+	cache := make([]*nn.KVCache, len(m.Blocks))
+	for i, blk := range m.Blocks {
+		cache[i] = blk.Attn.NewCache(m.Device(), b, m.cfg.Context)
+	}
+	return cache
+}
+
+// Loss is the mean cross-entropy of the next token in nats: what training minimises.
+func (m *Model) Loss(t *autograd.Tape, b data.Batch) *autograd.Value {
+	ids, targets := m.inputs(t, b)
+	return t.CrossEntropy(m.Forward(t, ids), targets)
+}
+
+// TokenLoss is the cross-entropy of every token in nats (B*T).
+func (m *Model) TokenLoss(t *autograd.Tape, b data.Batch) *autograd.Value {
+	ids, targets := m.inputs(t, b)
+	return t.TokenLoss(m.Forward(t, ids), targets)
+}
+
+func (m *Model) inputs(t *autograd.Tape, b data.Batch) (ids, targets *autograd.Value) {
+	rows := b.Shape[0]
+	return t.Ints(m.Device(), b.Tokens, rows, len(b.Tokens)/rows), t.Ints(m.Device(), b.Targets, rows, len(b.Targets)/rows)
+}
+
+// Device is where the model lives.
+func (m *Model) Device() device.Device { return m.Embed.Weight.Device() }
+
+// Linears yields the quantized layers with their names; none for fp32 weights.
+func (m *Model) Linears() iter.Seq2[string, *ternary.Linear] {
+	return func(yield func(string, *ternary.Linear) bool) {
+		for i, b := range m.Blocks {
+			for _, l := range []struct {
+				name  string
+				layer nn.Layer
+			}{{"attn.q", b.Attn.Q}, {"attn.k", b.Attn.K}, {"attn.v", b.Attn.V}, {"attn.out", b.Attn.Out},
+				{"mlp.gate", b.MLP.Gate}, {"mlp.up", b.MLP.Up}, {"mlp.down", b.MLP.Down}} {
+				if q, ok := l.layer.(*ternary.Linear); ok && !yield("blocks."+strconv.Itoa(i)+"."+l.name, q) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// SetLambda sets the share of quantization in every layer, see ternary.Linear.
+func (m *Model) SetLambda(lambda float32) {
+	for _, l := range m.Linears() {
+		l.SetLambda(lambda)
+	}
+}
+
+// Freeze packs every quantized layer and gives up the latent weights: the state for generation.
+func (m *Model) Freeze() (map[string]*ternary.Packed, error) {
+	out := map[string]*ternary.Packed{}
+	for name, l := range m.Linears() {
+		p, err := l.Freeze()
+		if err != nil {
+			return nil, err
+		}
+		out[name] = p
+	}
+	return out, nil
+}

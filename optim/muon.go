@@ -1,0 +1,124 @@
+package optim
+
+import (
+	"iter"
+	"math"
+
+	"setun/device"
+	"setun/tensor"
+)
+
+// Muon updates hidden matrices along their orthogonalised Nesterov momentum (Jordan et al. 2024; steepest descent in the
+// spectral norm, Bernstein and Newhouse 2024, arXiv 2409.20325) and all other parameters by AdamW:
+//
+//	m = Momentum*m + g;  u = g + Momentum*m;  w -= LR * sqrt(max(1, rows/cols)) * orthogonal(u)
+//
+// orthogonal(u) is five Newton-Schulz iterations X = aX + (bA + cA^2)X, A = X Xᵀ, from X = u/||u||.
+type Muon struct {
+	cfg   Config
+	ps    []Param // matrices
+	m     state
+	rest  *AdamW
+	norms *tensor.Tensor // squared norm of each u
+	pool  *tensor.Pool
+}
+
+func newMuon(c Config, all []Param) *Muon {
+	o := &Muon{cfg: c}
+	var rest []Param
+	for _, p := range all {
+		if IsMatrix(p) {
+			o.ps = append(o.ps, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	o.m = newState(o.ps)
+	o.rest = newAdamW(c, c.AdamLR, rest)
+	if len(o.ps) > 0 {
+		dev := o.ps[0].Value.Device()
+		o.pool = tensor.NewPool(dev)
+		o.norms = tensor.Zeros(dev, len(o.ps))
+	}
+	return o
+}
+
+// Step updates the parameters.
+func (o *Muon) Step(factor, gradScale float32) {
+	o.rest.Step(factor, gradScale)
+	if len(o.ps) == 0 {
+		return
+	}
+	mu, lr := o.cfg.Momentum, o.cfg.LR*factor
+	tensor.Fill(o.norms, 0)
+	us := make([]*tensor.Tensor, len(o.ps))
+	for i, p := range o.ps {
+		if !p.Value.HasGrad() {
+			continue
+		}
+		tensor.Scale(o.m[i], mu, o.m[i])
+		tensor.Axpy(o.m[i], gradScale, p.Value.Grad)
+		us[i] = o.pool.Get(device.F32, p.Value.Shape()...)
+		tensor.Scale(us[i], mu, o.m[i])
+		tensor.Axpy(us[i], gradScale, p.Value.Grad)
+		tensor.SumSquares(o.norms.Rows(i, i+1), us[i])
+	}
+	norms := o.norms.Floats() // the one wait of the step
+	for i, p := range o.ps {
+		if us[i] == nil {
+			continue
+		}
+		w := p.Value.T
+		x := o.orthogonal(us[i], float32(1/(math.Sqrt(float64(norms[i]))+1e-7)))
+		if o.cfg.Decay != 0 {
+			tensor.Scale(w, 1-lr*o.cfg.Decay, w)
+		}
+		shape := math.Sqrt(max(1, float64(w.Dim(0))/float64(w.Dim(1))))
+		tensor.Axpy(w, -lr*float32(shape), x)
+		p.Value.Changed()
+		o.pool.Put(x)
+	}
+}
+
+// orthogonal takes u over and returns the nearest semi-orthogonal matrix, roughly: singular values within about 0.7 to
+// 1.2.
+func (o *Muon) orthogonal(u *tensor.Tensor, invNorm float32) *tensor.Tensor {
+	const a, b, c = 3.4445, -4.7750, 2.0315
+	rows, cols := u.Dim(0), u.Dim(1)
+	n := min(rows, cols)
+	wide := rows <= cols
+	x, y := u, o.pool.Get(device.F32, rows, cols)
+	gram, poly := o.pool.Get(device.F32, n, n), o.pool.Get(device.F32, n, n)
+	tensor.Scale(x, invNorm, x)
+	for range 5 {
+		tensor.MatMul(gram, x, x, !wide, wide, 1, 0) // X Xᵀ, or Xᵀ X when tall
+		tensor.Copy(poly, gram)
+		tensor.MatMul(poly, gram, gram, false, false, c, b)
+		tensor.Copy(y, x)
+		if wide {
+			tensor.MatMul(y, poly, x, false, false, 1, a)
+		} else {
+			tensor.MatMul(y, x, poly, false, false, 1, a)
+		}
+		x, y = y, x
+	}
+	o.pool.Put(y)
+	o.pool.Put(gram)
+	o.pool.Put(poly)
+	return x
+}
+
+// State yields the momentum of the matrices and AdamW's moments of the rest.
+func (o *Muon) State() iter.Seq2[string, *tensor.Tensor] {
+	return func(yield func(string, *tensor.Tensor) bool) {
+		if o.m.yield("momentum", o.ps, yield) {
+			o.rest.State()(yield)
+		}
+	}
+}
+
+// Steps is the number of steps taken.
+func (o *Muon) Steps() int { return o.rest.steps }
+
+// SetSteps restores the number of steps.
+func (o *Muon) SetSteps(n int) { o.rest.steps = n }

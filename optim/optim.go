@@ -1,0 +1,177 @@
+package optim
+
+import (
+	"fmt"
+	"iter"
+	"math"
+	"strings"
+
+	"setun/autograd"
+	"setun/tensor"
+)
+
+// Param is a named parameter.
+type Param struct {
+	Name  string
+	Value *autograd.Value
+}
+
+// Collect lists the parameters that want a gradient.
+func Collect(params iter.Seq2[string, *autograd.Value]) []Param {
+	var ps []Param
+	for n, v := range params {
+		if v.WantsGrad() {
+			ps = append(ps, Param{n, v})
+		}
+	}
+	return ps
+}
+
+// Optimizer updates the parameters it was made with.
+type Optimizer interface {
+	// Step updates every parameter that has a gradient: base learning rate times factor, gradients times gradScale.
+	Step(factor, gradScale float32)
+	// State yields the tensors that a checkpoint must hold, under stable names.
+	State() iter.Seq2[string, *tensor.Tensor]
+	// Steps is the number of steps taken; SetSteps restores it.
+	Steps() int
+	SetSteps(n int)
+}
+
+// Config chooses and configures an optimizer; zero fields mean the defaults in brackets.
+type Config struct {
+	Name     string  `json:"name"`               // "muon" (default), "adamw" or "sgd"
+	LR       float32 `json:"lr,omitempty"`       // base learning rate (muon 0.02, adamw 5e-3, sgd 0.1)
+	Momentum float32 `json:"momentum,omitempty"` // muon 0.95, sgd 0.9
+	Beta1    float32 `json:"beta1,omitempty"`    // adamw 0.9
+	Beta2    float32 `json:"beta2,omitempty"`    // adamw 0.95
+	Eps      float32 `json:"eps,omitempty"`      // adamw 1e-8
+	Decay    float32 `json:"decay,omitempty"`    // decoupled weight decay of matrices (0)
+	// AdamLR is the learning rate of the parameters that Muon leaves to AdamW (LR/4).
+	AdamLR float32 `json:"adam_lr,omitempty"`
+}
+
+// WithDefaults fills in the zero fields.
+func (c Config) WithDefaults() Config {
+	def := func(f *float32, v float32) {
+		if *f == 0 {
+			*f = v
+		}
+	}
+	if c.Name == "" {
+		c.Name = "muon"
+	}
+	switch c.Name {
+	case "muon":
+		def(&c.LR, 0.02)
+		def(&c.Momentum, 0.95)
+		def(&c.AdamLR, c.LR/4)
+	case "sgd":
+		def(&c.LR, 0.1)
+		def(&c.Momentum, 0.9)
+	default:
+		def(&c.LR, 5e-3)
+	}
+	def(&c.Beta1, 0.9)
+	def(&c.Beta2, 0.95)
+	def(&c.Eps, 1e-8)
+	return c
+}
+
+// Validate reports a field out of range.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	in := func(name string, v, lo, hi float32) error {
+		if v >= lo && v < hi {
+			return nil
+		}
+		return fmt.Errorf("optim: %s is %g; it must be at least %g and below %g", name, v, lo, hi)
+	}
+	if c.Name != "muon" && c.Name != "adamw" && c.Name != "sgd" {
+		return fmt.Errorf("optim: unknown optimizer %q; use muon, adamw or sgd", c.Name)
+	}
+	for _, err := range []error{in("lr", c.LR, 0, 1e3), in("adam_lr", c.AdamLR, 0, 1e3), in("momentum", c.Momentum, 0, 1),
+		in("beta1", c.Beta1, 0, 1), in("beta2", c.Beta2, 0, 1), in("eps", c.Eps, 0, 1), in("decay", c.Decay, 0, 1e3)} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// New makes the optimizer that c names for ps.
+func New(c Config, ps []Param) (Optimizer, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.WithDefaults()
+	switch c.Name {
+	case "adamw":
+		return newAdamW(c, c.LR, ps), nil
+	case "sgd":
+		return newSGD(c, ps), nil
+	}
+	return newMuon(c, ps), nil
+}
+
+// IsMatrix reports whether a parameter is a hidden weight matrix: two dimensions, both larger than one, and no embedding
+// or output head by its name.
+func IsMatrix(p Param) bool {
+	return p.Value.T.Dims() == 2 && p.Value.Dim(0) > 1 && p.Value.Dim(1) > 1 &&
+		!strings.Contains(p.Name, "embed") && !strings.Contains(p.Name, "head")
+}
+
+// GradNorm is the Euclidean norm of all gradients together. It waits for the device.
+func GradNorm(ps []Param) float64 {
+	var sum *tensor.Tensor
+	total := 0.0
+	for _, p := range ps {
+		if !p.Value.HasGrad() {
+			continue
+		}
+		if sum == nil {
+			sum = tensor.Zeros(p.Value.Device(), 1)
+		}
+		tensor.SumSquares(sum, p.Value.Grad)
+	}
+	if sum != nil {
+		total = float64(sum.Float())
+		sum.Free()
+	}
+	return math.Sqrt(total)
+}
+
+// Clip is the factor that brings a gradient of the given norm down to at most limit; limit 0 means no limit.
+func Clip(norm, limit float64) float32 {
+	if limit > 0 && norm > limit {
+		return float32(limit / norm)
+	}
+	return 1
+}
+
+// ZeroGrad sets all gradients to 0.
+func ZeroGrad(ps []Param) {
+	for _, p := range ps {
+		p.Value.ZeroGrad()
+	}
+}
+
+// state is a slot of one tensor per parameter.
+type state []*tensor.Tensor
+
+func newState(ps []Param) state {
+	s := make(state, len(ps))
+	for i, p := range ps {
+		s[i] = tensor.Zeros(p.Value.Device(), p.Value.Shape()...)
+	}
+	return s
+}
+
+func (s state) yield(slot string, ps []Param, f func(string, *tensor.Tensor) bool) bool {
+	for i, p := range ps {
+		if !f(slot+"/"+p.Name, s[i]) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,193 @@
+package ternary
+
+import (
+	"fmt"
+	"iter"
+	"math"
+
+	"setun/autograd"
+	"setun/device"
+	"setun/tensor"
+)
+
+// Linear: y = Q8(norm(x)) Q(Weight)ᵀ + Bias, x (..., in), Weight (out, in). In training, Weight is a float32 latent weight
+// that both quantizers pass gradients to; after Freeze it is gone and the packed codes remain.
+type Linear struct {
+	Weight *autograd.Value // latent, nil when frozen
+	Bias   *autograd.Value // (out) or nil
+	Gain   *autograd.Value // of the norm, (in) or nil
+	Scale  *autograd.Value // learned scales of LSQ, else nil
+
+	cfg     Config
+	lambda  float32
+	out, in int
+
+	codes   *tensor.Tensor // (out, in), I8
+	scale   *tensor.Tensor // 1 or out
+	version uint64         // of Weight (and Scale), plus 1, that codes were computed from
+}
+
+// NewLinear draws the latent weight with standard deviation 1/sqrt(in); bias starts at 0. It panics on a Config that
+// does not Validate.
+func NewLinear(mk *tensor.Maker, in, out int, bias bool, cfg Config) *Linear {
+	return FromWeight(mk, mk.Normal(float32(1/math.Sqrt(float64(in))), out, in), bias, cfg)
+}
+
+// FromWeight makes a layer whose latent weight is w (out, in): for other initialisations and for trained float weights.
+func FromWeight(mk *tensor.Maker, w *tensor.Tensor, bias bool, cfg Config) *Linear {
+	if err := cfg.Validate(); err != nil {
+		panic(err)
+	}
+	l := &Linear{Weight: autograd.NewParam(w), cfg: cfg.withDefaults(), lambda: 1, out: w.Dim(0), in: w.Dim(1)}
+	if bias {
+		l.Bias = autograd.NewParam(mk.Zeros(l.out))
+	}
+	if cfg.SubNorm {
+		l.Gain = autograd.NewParam(mk.Fill(1, l.in))
+	}
+	l.alloc(w.Device())
+	if l.cfg.Rule == LSQ {
+		factor := float32(ternaryFactor)
+		if l.cfg.Codebook == Five {
+			factor = fiveFactor
+		}
+		tensor.QuantizeWeights(l.codes, l.scale, w, l.cfg.Codebook.Levels(), device.AbsMean, factor)
+		l.Scale = autograd.NewParam(l.scale)
+	}
+	return l
+}
+
+// alloc makes room for codes and scales.
+func (l *Linear) alloc(dev device.Device) {
+	n := 1
+	if l.cfg.PerRow {
+		n = l.out
+	}
+	l.codes, l.scale = tensor.New(dev, device.I8, l.out, l.in), tensor.New(dev, device.F32, n)
+}
+
+// Params yields weight, bias, norm and scale, those that there are.
+func (l *Linear) Params() iter.Seq2[string, *autograd.Value] {
+	return func(yield func(string, *autograd.Value) bool) {
+		_ = (l.Weight == nil || yield("weight", l.Weight)) && (l.Bias == nil || yield("bias", l.Bias)) &&
+			(l.Gain == nil || yield("norm", l.Gain)) && (l.Scale == nil || yield("scale", l.Scale))
+	}
+}
+
+// Config is the layer's configuration with its defaults filled in.
+func (l *Linear) Config() Config { return l.cfg }
+
+// SetLambda blends in the quantizer: the layer uses W + lambda*(Q(W) - W). A rise from 0 to 1 over the first part of
+// training costs less accuracy than a start at 1, which is the default.
+func (l *Linear) SetLambda(lambda float32) { l.lambda = min(max(lambda, 0), 1) }
+
+// Quantized gives the codes (out, in) and the scale (1 or out) of the weight as it is now. They belong to the layer.
+func (l *Linear) Quantized() (codes, scale *tensor.Tensor) {
+	l.quantize()
+	return l.codes, l.scale
+}
+
+func (l *Linear) quantize() {
+	if l.Weight == nil {
+		return
+	}
+	v := 1 + l.Weight.Version()
+	if l.Scale != nil {
+		v += l.Scale.Version()
+	}
+	if v == l.version {
+		return
+	}
+	rule, factor := l.cfg.kernel()
+	tensor.QuantizeWeights(l.codes, l.scale, l.Weight.T, l.cfg.Codebook.Levels(), rule, factor)
+	l.version = v
+}
+
+// Forward maps (..., in) to (..., out).
+func (l *Linear) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+	if l.Gain != nil {
+		x = t.RMSNorm(x, l.Gain, 1e-5)
+	}
+	l.quantize()
+	if l.cfg.FloatActs || l.lambda < 1 {
+		return l.blended(t, x)
+	}
+	w := l.Weight
+	if l.Scale != nil && w != nil {
+		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels())
+	}
+	return t.QLinear(x, w, l.codes, l.scale, l.Bias)
+}
+
+// blended is Forward in float32, with the weight W + lambda*(Q(W) - W).
+func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+	if !l.cfg.FloatActs {
+		x = t.Int8(x)
+	}
+	if l.Weight == nil {
+		w := t.Temp(x, device.F32, l.out, l.in)
+		tensor.Dequantize(w, l.codes, l.scale)
+		return t.Linear(x, autograd.NewConst(w), l.Bias)
+	}
+	w := l.Weight
+	if l.Scale != nil {
+		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels())
+	}
+	return t.Linear(x, t.Custom(autograd.Op{
+		Name: "blend",
+		Forward: func(c *autograd.Ctx, in []*tensor.Tensor) *tensor.Tensor {
+			q := c.New(l.out, l.in)
+			tensor.Dequantize(q, l.codes, l.scale)
+			if l.lambda < 1 {
+				tensor.Scale(q, l.lambda, q)
+				tensor.Axpy(q, 1-l.lambda, in[0])
+			}
+			return q
+		},
+		Backward: func(_ *autograd.Ctx, din []*tensor.Tensor, dq *tensor.Tensor) { tensor.Axpy(din[0], 1, dq) },
+	}, w), l.Bias)
+}
+
+// Freeze packs the weight and gives up the latent one. The output stays the same to the bit.
+func (l *Linear) Freeze() (*Packed, error) {
+	p, err := l.Pack()
+	if err != nil {
+		return nil, err
+	}
+	if l.Weight != nil {
+		l.Weight.T.Free()
+		l.Weight, l.Scale = nil, nil
+	}
+	return p, nil
+}
+
+// Frozen reports whether the layer has given up its latent weight.
+func (l *Linear) Frozen() bool { return l.Weight == nil }
+
+// Pack gives the weight as it is now in packed form; the layer does not change.
+func (l *Linear) Pack() (*Packed, error) {
+	codes, scale := l.Quantized()
+	if err := codes.Device().Sync(); err != nil {
+		return nil, err
+	}
+	return NewPacked(l.cfg.Codebook, codes.Codes(), l.out, l.in, scale.Floats())
+}
+
+// FromPacked makes a frozen layer on dev. Bias and Gain, if the model has them, are set by the caller.
+func FromPacked(dev device.Device, p *Packed, cfg Config) (*Linear, error) {
+	cfg.Codebook, cfg.PerRow = p.Codebook(), len(p.Scales) != 1
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	codes, err := p.Unpack()
+	if err != nil {
+		return nil, err
+	}
+	if len(p.Scales) != 1 && len(p.Scales) != p.Rows {
+		return nil, fmt.Errorf("ternary: %d scales for %d rows; a packed weight has one scale, or one per row", len(p.Scales), p.Rows)
+	}
+	l := &Linear{cfg: cfg.withDefaults(), lambda: 1, out: p.Rows, in: p.Cols}
+	l.codes = tensor.FromCodes(dev, codes, p.Rows, p.Cols)
+	l.scale = tensor.FromFloats(dev, p.Scales, len(p.Scales))
+	return l, nil
+}
