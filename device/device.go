@@ -78,8 +78,8 @@ type Kernels interface {
 	LayerNormGrad(dx, dgain, dbias, dy, x, gain, mean, inv Mem, rows, cols int)
 	// CrossEntropy over logits (rows, cols) and targets (rows) of I32: with lse[i] = log sum exp logits[i,:],
 	// rowLoss[i] = lse[i] - logits[i,targets[i]]; loss[0] = mean of rowLoss over rows with target >= 0 (0 without any).
-	// Rows with a negative target are ignored (rowLoss 0). stats (rows+1) keeps lse and, last, 1/valid. rowLoss and loss
-	// are optional.
+	// Rows with a negative target are ignored (rowLoss 0). stats (rows+1) keeps lse (of ignored rows anything) and, last,
+	// 1/valid (0 without any). rowLoss and loss are optional. A target outside the columns is a device error.
 	CrossEntropy(loss, rowLoss, stats, logits, targets Mem, rows, cols int)
 	// CrossEntropyGrad: dlogits[i,j] += dloss[0]/valid * (exp(logits[i,j]-lse[i]) - [j = targets[i]]).
 	CrossEntropyGrad(dlogits, dloss, stats, logits, targets Mem, rows, cols int)
@@ -88,7 +88,7 @@ type Kernels interface {
 
 	// Gather: y[i,:] = table[ids[i],:], ids (rows) of I32, table (any, cols). An id outside the table is a device error.
 	Gather(y, table, ids Mem, rows, cols int)
-	// ScatterAdd: dtable[ids[i],:] += dy[i,:], in the order of i.
+	// ScatterAdd: dtable[ids[i],:] += dy[i,:], in the order of i. An id outside the table is a device error.
 	ScatterAdd(dtable, dy, ids Mem, rows, cols int)
 
 	// Matrix products.
@@ -138,7 +138,8 @@ type Kernels interface {
 	AdamW(w, m, v, g Mem, s AdamWStep)
 	// Uniform: dst[i] = lo + (hi-lo)*u[i], u = Philox(seed, i) in [0,1), see [Philox].
 	Uniform(dst Mem, seed uint64, lo, hi float32)
-	// Normal: dst[i] = std * z[i], z standard normal by Box-Muller from Philox(seed, .).
+	// Normal: dst[i] = std * z[i]. With words w of counter c, r = sqrt(-2 ln(Unit(w0) + 2^-24)) and u = Unit(w1),
+	// z[4c] = r cos 2πu and z[4c+1] = r sin 2πu; words 2 and 3 give z[4c+2] and z[4c+3]. Computed in float64, rounded once.
 	Normal(dst Mem, seed uint64, std float32)
 }
 
@@ -251,7 +252,8 @@ const (
 )
 
 // WeightQuant describes QuantizeWeights on w (Rows, Cols). Means are LaneSum(|w|)/n over the tensor or, with PerRow,
-// each row. scale has 1 or Rows elements.
+// each row; Factor*mean is taken in float64 and rounded once to float32. A group with a NaN or Inf gets codes 0 and, unless
+// it is Given, scale NaN. scale has 1 or Rows elements.
 type WeightQuant struct {
 	Rows, Cols int
 	Levels     int // largest code: 1 ternary, 2 five-level

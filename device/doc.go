@@ -10,7 +10,9 @@
 //   - Kernels know counts (n, rows, cols, m, n, k, heads), never shapes, and never what a gradient is for.
 //   - Data is row-major and contiguous unless a stride is a parameter.
 //   - Results named dst or y are overwritten. Gradients, named with a leading d (dx, dw), are accumulated: d += ....
-//   - A zero Mem in the place of a gradient or an optional result or operand is skipped.
+//   - A zero Mem in the place of a gradient (any d...) or an optional result or operand is skipped. Alloc of 0 elements is
+//     not a zero Mem.
+//   - Gaps between strided rows are never written; a strided span ends with its last element, not with a full row.
 //   - dst may be the same span as an operand in elementwise kernels (Add, Mul, Scale, Unary, Gated, Dropout, AddRows,
 //     RoPE, Softmax). Spans that overlap only in part are never allowed.
 //   - Kernels return nothing. A device that fails keeps its first error; [Device.Sync] reports it, and the kernels after

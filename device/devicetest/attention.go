@@ -1,0 +1,188 @@
+package devicetest
+
+import (
+	"fmt"
+	"math"
+
+	"setun/device"
+)
+
+// pairsOf calls f for each query head and the probabilities of the keys it sees. at and kv index the elements of the
+// query and of key j, step elements apart; row indexes lse.
+func pairsOf(q, k []float64, s device.AttentionShape, f func(p []float64, lse float64, at, kv, step, row int)) {
+	step := s.KVHeads * s.Dim
+	for b := range s.Batch {
+		for h := range s.Heads {
+			for i := range s.Queries {
+				at := ((b*s.Queries+i)*s.Heads + h) * s.Dim
+				kv := b*s.KV() + h*s.KVHeads/s.Heads*s.Dim
+				keys := s.Keys
+				if s.Causal {
+					keys = i + s.Keys - s.Queries + 1
+				}
+				p := make([]float64, keys)
+				top := math.Inf(-1)
+				for j := range p {
+					p[j] = float64(s.Scale) * dot(q[at:at+s.Dim], k[kv+j*step:])
+					top = max(top, p[j])
+				}
+				sum := 0.0
+				for j := range p {
+					p[j] = math.Exp(p[j] - top)
+					sum += p[j]
+				}
+				for j := range p {
+					p[j] /= sum
+				}
+				f(p, top+math.Log(sum), at, kv, step, (b*s.Heads+h)*s.Queries+i)
+			}
+		}
+	}
+}
+
+func attention(out, lse, q, k, v []float64, s device.AttentionShape) {
+	pairsOf(q, k, s, func(p []float64, l float64, at, kv, step, row int) {
+		if lse != nil {
+			lse[row] = l
+		}
+		for d := range s.Dim {
+			sum := 0.0
+			for j := range p {
+				sum += p[j] * v[kv+j*step+d]
+			}
+			out[at+d] = sum
+		}
+	})
+}
+
+// attentionGrad composes the gradients of the products and of softmax, per query.
+func attentionGrad(dq, dk, dv, dout, q, k, v []float64, s device.AttentionShape) {
+	pairsOf(q, k, s, func(p []float64, _ float64, at, kv, step, _ int) {
+		dp := make([]float64, len(p))
+		for j := range p {
+			dp[j] = dot(dout[at:at+s.Dim], v[kv+j*step:])
+		}
+		mean := dot(p, dp)
+		for j := range p {
+			ds := p[j] * (dp[j] - mean) * float64(s.Scale)
+			for d := range s.Dim {
+				key := kv + j*step + d
+				if dq != nil {
+					dq[at+d] += ds * k[key]
+				}
+				if dk != nil {
+					dk[key] += ds * q[at+d]
+				}
+				if dv != nil {
+					dv[key] += p[j] * dout[at+d]
+				}
+			}
+		}
+	})
+}
+
+func attentionTables() []table {
+	f, b := table{kernel: "Attention"}, table{kernel: "AttentionGrad"}
+	for _, s := range []struct {
+		device.AttentionShape
+		tol      float64
+		sizeable bool
+	}{
+		{AttentionShape: device.AttentionShape{Batch: 0, Queries: 2, Keys: 2, Heads: 1, KVHeads: 1, Dim: 4}},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 0, Keys: 2, Heads: 1, KVHeads: 1, Dim: 4}},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 1, Keys: 1, Heads: 1, KVHeads: 1, Dim: 1}},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 3, Keys: 3, Heads: 1, KVHeads: 1, Dim: 4}},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 5, Keys: 5, Heads: 3, KVHeads: 3, Dim: 7, Causal: true}},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 4, Keys: 7, Heads: 4, KVHeads: 2, Dim: 6}},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 4, Keys: 7, Heads: 4, KVHeads: 2, Dim: 6, Causal: true}},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 3, Keys: 5, Heads: 6, KVHeads: 1, Dim: 16, Causal: true}},
+		// One query over a cache longer than its keys.
+		{AttentionShape: device.AttentionShape{Batch: 3, Queries: 1, Keys: 9, Heads: 4, KVHeads: 2, Dim: 8, Causal: true,
+			KVStride: 16 * 2 * 8}},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 7, Keys: 5, Heads: 2, KVHeads: 1, Dim: 8,
+			KVStride: 7 * 8}},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 17, Keys: 33, Heads: 2, KVHeads: 2, Dim: 32, Causal: true}},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 65, Keys: 65, Heads: 3, KVHeads: 1, Dim: 31, Causal: true}},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 31, Keys: 127, Heads: 1, KVHeads: 1, Dim: 64}},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 1, Keys: 1000, Heads: 2, KVHeads: 1, Dim: 17}},
+		// exp overflows without the maximum.
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 5, Keys: 9, Heads: 2, KVHeads: 2, Dim: 16, Scale: 20},
+			tol: 4e-4},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 200, Keys: 200, Heads: 4, KVHeads: 2, Dim: 64,
+			Causal: true}, sizeable: true},
+		{AttentionShape: device.AttentionShape{Batch: 8, Queries: 1, Keys: 512, Heads: 8, KVHeads: 2, Dim: 64,
+			Causal: true}, sizeable: true},
+	} {
+		tol, sizeable := s.tol, s.sizeable
+		s := s.AttentionShape
+		if s.Scale == 0 {
+			s.Scale = float32(1 / math.Sqrt(float64(s.Dim)))
+		}
+		name := fmt.Sprintf("batch=%d,queries=%d,keys=%d,heads=%d,kv=%d,dim=%d,causal=%t,stride=%d,scale=%.3g",
+			s.Batch, s.Queries, s.Keys, s.Heads, s.KVHeads, s.Dim, s.Causal, s.KVStride, s.Scale)
+		nq, nl := s.Batch*s.Queries*s.Heads*s.Dim, s.Batch*s.Heads*s.Queries
+		tight := s.Keys * s.KVHeads * s.Dim
+		nkv := span(s.Batch, tight, s.KV())
+		// keys makes keys or values, NaN between the sequences.
+		keys := func(g gen) []float32 {
+			x := g.normal(nkv)
+			for i := range x {
+				if i%s.KV() >= tight {
+					x[i] = nan
+				}
+			}
+			return x
+		}
+		visible := s.Keys
+		if s.Causal {
+			visible = (2*s.Keys - s.Queries + 1) / 2
+		}
+		mulAdds := s.Batch * s.Heads * s.Queries * visible * s.Dim
+		f.cases = append(f.cases, kase{name: name, sizeable: sizeable, make: func(g gen) call {
+			return call{
+				ops: []operand{out("out", nq), out("lse", nl).opt(), in("q", g.normal(nq)), in("k", keys(g)),
+					in("v", keys(g))},
+				run:     func(k device.Kernels, m []device.Mem) { k.Attention(m[0], m[1], m[2], m[3], m[4], s) },
+				ref:     func(x [][]float64) { attention(x[0], x[1], x[2], x[3], x[4], s) },
+				tol:     max(tol, 4e-6),
+				mulAdds: 2 * mulAdds,
+			}
+		}})
+		b.cases = append(b.cases, kase{name: name, sizeable: sizeable, make: func(g gen) call {
+			q, k, v := g.normal(nq), keys(g), keys(g)
+			o, lse := make([]float64, nq), make([]float64, nl)
+			attention(o, lse, floats(device.Wrap(q)), floats(device.Wrap(k)), floats(device.Wrap(v)), s)
+			c := call{
+				ops: []operand{grad("dq", g.normal(nq)), grad("dk", g.normal(nkv)), grad("dv", g.normal(nkv)),
+					in("dout", g.normal(nq)), in("out", narrow(o)), in("lse", narrow(lse)), in("q", q), in("k", k),
+					in("v", v)},
+				run: func(k device.Kernels, m []device.Mem) {
+					k.AttentionGrad(m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], m[8], s)
+				},
+				ref: func(x [][]float64) {
+					attentionGrad(x[0], x[1], x[2], x[3], x[6], x[7], x[8], s)
+				},
+				diff: func(x [][]float64) map[int][]float64 {
+					loss := func() float64 {
+						attention(o, nil, x[6], x[7], x[8], s)
+						return dot(x[3], o)
+					}
+					grads := map[int][]float64{0: central(x[6], loss), 1: central(x[7], loss), 2: central(x[8], loss)}
+					for i := range nkv { // central differences of NaN gaps
+						if i%s.KV() >= tight {
+							grads[1][i], grads[2][i] = 0, 0
+						}
+					}
+					return grads
+				},
+				tol:     max(tol, 1e-5),
+				mulAdds: 5 * mulAdds,
+			}
+			if s.Queries*s.Keys > 50 {
+				c.diff = nil
+			}
+			return c
+		}})
+	}
+	return []table{f, b}
+}
