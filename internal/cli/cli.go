@@ -1,0 +1,123 @@
+// Package cli has what the commands in models/ share: the common flags, a context that Ctrl-C cancels, and results as
+// JSON. The same flag means the same in every command.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+
+	"setun/device"
+	"setun/device/auto"
+	"setun/internal/atomicfile"
+	"setun/llm"
+	"setun/optim"
+)
+
+// Flags are the flags of every training command. Set the defaults that differ before Register.
+type Flags struct {
+	Data, Out, Device, Weights, Optimizer string
+	Threads, Batch                        int
+	LR                                    float64
+	Seed                                  uint64
+	Resume                                bool
+}
+
+// Register adds the flags to f.
+func (c *Flags) Register(f *flag.FlagSet) {
+	f.StringVar(&c.Data, "data", c.Data, "`path` of the data")
+	f.StringVar(&c.Out, "out", c.Out, "`folder` of the run: checkpoints, metrics, result.json")
+	f.StringVar(&c.Weights, "weights", c.Weights, "linear layers: ternary, five or fp32")
+	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, "muon, adamw or sgd")
+	f.Float64Var(&c.LR, "lr", c.LR, "base learning rate; 0: the optimizer's default")
+	f.IntVar(&c.Batch, "batch", c.Batch, "sequences or images per step")
+	f.Uint64Var(&c.Seed, "seed", c.Seed, "seed of weights, data order and sampling")
+	f.BoolVar(&c.Resume, "resume", c.Resume, "go on from the newest checkpoint in -out")
+	c.RegisterDevice(f)
+}
+
+// RegisterDevice adds only the flags that choose the device.
+func (c *Flags) RegisterDevice(f *flag.FlagSet) {
+	f.StringVar(&c.Device, "device", "auto", "auto or the name of a device")
+	f.IntVar(&c.Threads, "threads", 0, "processor threads; 0: all")
+}
+
+// Open opens the device that the flags choose and returns the number of threads it will use.
+func (c *Flags) Open() (device.Device, int, error) {
+	dev, err := auto.Open(c.Device, c.Threads)
+	if err != nil {
+		return nil, 0, err
+	}
+	threads := c.Threads
+	if threads == 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	runtime.GOMAXPROCS(threads)
+	return dev, threads, nil
+}
+
+// Check reports flags that make no sense.
+func (c *Flags) Check() error {
+	switch w := llm.Weights(c.Weights); {
+	case c.Batch <= 0:
+		return fmt.Errorf("-batch is %d; it must be positive", c.Batch)
+	case !(c.LR >= 0):
+		return fmt.Errorf("-lr is %g; it must be positive, or 0 for the default", c.LR)
+	case w != llm.TernaryWeights && w != llm.FiveWeights && w != llm.FP32Weights:
+		return fmt.Errorf("-weights is %q; use ternary, five or fp32", c.Weights)
+	case c.Out == "":
+		return errors.New("-out is empty; name a folder for the run")
+	}
+	return c.Optim().Validate()
+}
+
+// Optim is the optimizer that the flags choose.
+func (c *Flags) Optim() optim.Config { return optim.Config{Name: c.Optimizer, LR: float32(c.LR)} }
+
+// Parse parses args, which must all be flags.
+func Parse(f *flag.FlagSet, args []string) error {
+	f.Init(f.Name(), flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	err := f.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		f.SetOutput(os.Stderr)
+		fmt.Fprintf(os.Stderr, "usage of %s:\n", f.Name())
+		f.PrintDefaults()
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w; see -help", err)
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q; see -help", f.Arg(0))
+	}
+	return nil
+}
+
+// WriteResult writes v as dir/result.json.
+func WriteResult(dir string, v any) error {
+	return atomicfile.Write(filepath.Join(dir, "result.json"), func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	})
+}
+
+// Main runs a command: Ctrl-C cancels its context, an error is printed in one line and makes the exit status 1.
+func Main(run func(ctx context.Context, args []string) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
+	err := run(ctx, os.Args[1:])
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+	os.Exit(1)
+}

@@ -1,0 +1,136 @@
+package train
+
+import (
+	"io"
+	"math"
+	"path/filepath"
+	"time"
+
+	"setun/train/metrics"
+)
+
+// sinks are where a run reports to.
+type sinks struct {
+	cfg      Config
+	progress *metrics.Progress
+	jsonl    *metrics.JSONL       // nil without Dir
+	board    *metrics.TensorBoard // nil without Dir
+	last     time.Time            // of the latest step's end
+	rate     float64              // targets per second, smoothed
+	val      float64              // latest held-out loss
+}
+
+func openSilent(cfg Config) *sinks {
+	w := cfg.Log
+	if w == nil {
+		w = io.Discard
+	}
+	return &sinks{cfg: cfg, progress: metrics.NewProgress(w, cfg.Steps, 0), val: math.NaN()}
+}
+
+func openSinks(cfg Config, step int) (*sinks, error) {
+	s := openSilent(cfg)
+	if cfg.Log != nil {
+		s.progress = metrics.NewProgress(cfg.Log, cfg.Steps, step)
+	}
+	var err error
+	if s.jsonl, err = metrics.OpenJSONL(s.path("metrics.jsonl"), step); err != nil {
+		return nil, err
+	}
+	if s.board, err = metrics.OpenTensorBoard(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if step > 0 {
+		err = s.board.Restart(int64(step)+1, time.Now())
+	}
+	return s, err
+}
+
+func (s *sinks) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
+
+func (s *sinks) close() {
+	s.progress.Done()
+	if s.jsonl != nil {
+		s.jsonl.Close()
+	}
+	if s.board != nil {
+		s.board.Close()
+	}
+}
+
+// train reports a step.
+func (s *sinks) train(r *runner, loss, norm, factor float64, targets int) error {
+	now := time.Now()
+	if dt := now.Sub(s.last).Seconds(); !s.last.IsZero() && dt > 0 {
+		now := float64(targets) / dt
+		if s.rate == 0 {
+			s.rate = now
+		}
+		s.rate += 0.1 * (now - s.rate)
+	}
+	s.last = now
+	fields := []metrics.Field{{Name: "loss", Value: loss}, {Name: "bits", Value: Bits(loss)}}
+	if !math.IsNaN(s.val) {
+		fields = append(fields, metrics.Field{Name: "val", Value: Bits(s.val)})
+	}
+	if s.rate > 0 {
+		fields = append(fields, metrics.Field{Value: s.rate, Unit: s.cfg.Unit + "/s"})
+	}
+	s.progress.Step(r.step, fields...)
+	return s.write(r, metrics.Train, map[string]float64{"loss": loss, "bits": Bits(loss), "grad_norm": norm,
+		"lr": factor * float64(r.cfg.Optimizer.LR), s.cfg.Unit: float64(r.result.Targets), "seconds": r.seconds})
+}
+
+// eval reports an evaluation.
+func (s *sinks) eval(r *runner, loss float64) error {
+	s.val = loss
+	s.last = time.Time{} // evaluation is no training time
+	s.progress.Log("step %d: held out %.4f nats, %.4f bits", r.step, loss, Bits(loss))
+	return s.write(r, metrics.Eval, map[string]float64{"loss": loss, "bits": Bits(loss)})
+}
+
+func (s *sinks) write(r *runner, kind string, values map[string]float64) error {
+	if s.jsonl == nil {
+		return nil
+	}
+	if err := s.jsonl.Write(metrics.Record{Step: r.step, Kind: kind, Values: values}); err != nil {
+		return err
+	}
+	now := time.Now()
+	for name, v := range values {
+		if err := s.board.Scalar(int64(r.step), kind+"/"+name, v, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plot draws the loss curves so far.
+func (s *sinks) plot() error {
+	if s.jsonl == nil {
+		return nil
+	}
+	records, err := metrics.ReadJSONL(s.path("metrics.jsonl"))
+	if err != nil {
+		return err
+	}
+	curves := []metrics.Curve{{Name: "training", Smooth: 0.95}, {Name: "held out", Dots: true}}
+	for _, rec := range records {
+		c := &curves[0]
+		if rec.Kind == metrics.Eval {
+			c = &curves[1]
+		}
+		c.X = append(c.X, float64(rec.Step))
+		c.Y = append(c.Y, rec.Values["bits"])
+	}
+	return metrics.WriteLossPNG(s.path("loss.png"), curves, filepath.Base(s.cfg.Dir), "step",
+		"loss (bits per "+s.unit()+")")
+}
+
+func (s *sinks) unit() string {
+	u := s.cfg.Unit
+	if n := len(u); n > 1 && u[n-1] == 's' {
+		u = u[:n-1]
+	}
+	return u
+}
