@@ -1,0 +1,179 @@
+// Fashion trains an image classifier on Fashion-MNIST, MNIST, or other files of that form.
+//
+//	go run ./models/fashion -data DIR                              a ternary multi-layer perceptron
+//	go run ./models/fashion -data DIR -model conv -weights fp32
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"iter"
+	"os"
+
+	"setun/autograd"
+	"setun/data"
+	"setun/device"
+	"setun/internal/cli"
+	"setun/internal/rss"
+	"setun/nn"
+	"setun/optim"
+	"setun/tensor"
+	"setun/ternary"
+	"setun/train"
+)
+
+func main() { cli.Main(run) }
+
+func run(ctx context.Context, args []string) error {
+	fl := cli.Flags{Out: "runs/fashion", Weights: "ternary", Optimizer: "adamw", Batch: 128, LR: 1e-3, Seed: 1}
+	f := flag.NewFlagSet("fashion", flag.ContinueOnError)
+	fl.Register(f)
+	epochs := f.Int("epochs", 10, "passes over the training images")
+	kind := f.String("model", "mlp", "mlp or conv")
+	if err := cli.Parse(f, args); err != nil {
+		return err
+	}
+	if err := fl.Check(); err != nil {
+		return err
+	}
+	switch {
+	case *epochs <= 0:
+		return fmt.Errorf("-epochs is %d; it must be positive", *epochs)
+	case *kind != "mlp" && *kind != "conv":
+		return fmt.Errorf("-model is %q; use mlp or conv", *kind)
+	case fl.Data == "":
+		return errors.New("-data is missing; name the folder with train-images-idx3-ubyte.gz and the other three files of the set")
+	}
+	images, err := data.OpenIDX(fl.Data)
+	if err != nil {
+		return err
+	}
+	dev, threads, err := fl.Open()
+	if err != nil {
+		return err
+	}
+	batches, err := images.Train.Shuffled(fl.Batch, fl.Seed)
+	if err != nil {
+		return err
+	}
+	test, err := images.Test.Eval(500, 0)
+	if err != nil {
+		return err
+	}
+	net := mlp
+	if *kind == "conv" {
+		net = conv
+	}
+	mk := tensor.NewMaker(dev, fl.Seed)
+	m := &classifier{Layers: net(maker{mk, fl.Weights}, images.Train.H, images.Train.W, images.Classes), dev: dev}
+	meta, err := json.Marshal(map[string]any{"model": *kind, "weights": fl.Weights, "batch": fl.Batch, "seed": fl.Seed})
+	if err != nil {
+		return err
+	}
+	opt := fl.Optim()
+	opt.Beta2 = 0.999
+	res, err := train.Run(ctx, train.Config{Steps: *epochs * images.Train.N / fl.Batch, Seed: fl.Seed, Optimizer: opt, Clip: -1,
+		Schedule: optim.Schedule{Warmup: 0.005, Final: 0.01}, Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "images",
+		Model: meta}, m, train.Data{Train: batches, Val: test})
+	if err != nil {
+		return err
+	}
+	accuracy, err := m.accuracy(ctx, test)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n%s, %s weights: %.2f%% of %d test images right after %d epochs, %.0f s\n", *kind, fl.Weights, 100*accuracy,
+		test.Targets(), *epochs, res.Time.Seconds())
+	return cli.WriteResult(fl.Out, map[string]any{
+		"device": dev.Name(), "threads": threads, "model": *kind, "weights": fl.Weights, "params": nn.Count(m), "epochs": *epochs,
+		"steps": res.Steps, "seconds": res.Time.Seconds(), "images_per_second": res.TargetsPerSecond(), "test_accuracy": accuracy,
+		"test_loss": res.ValLoss, "train_loss": res.TrainLoss, "peak_rss_bytes": rss.Peak(), "seed": fl.Seed,
+	})
+}
+
+// classifier is a model on images: Layers map pixels (B, H, W, 1) to logits (B, classes).
+type classifier struct {
+	Layers nn.Sequential `param:"layers"`
+	dev    device.Device
+}
+
+// Params yields the layers' parameters.
+func (m *classifier) Params() iter.Seq2[string, *autograd.Value] { return nn.Fields(m) }
+
+func (m *classifier) logits(t *autograd.Tape, b data.Batch) *autograd.Value {
+	return m.Layers.Forward(t, t.Floats(m.dev, b.Pixels, b.Shape...))
+}
+
+// Loss is the mean cross-entropy.
+func (m *classifier) Loss(t *autograd.Tape, b data.Batch) *autograd.Value {
+	return t.CrossEntropy(m.logits(t, b), t.Ints(m.dev, b.Targets, len(b.Targets)))
+}
+
+// accuracy is the share of images whose largest logit is the right class.
+func (m *classifier) accuracy(ctx context.Context, held train.Held) (float64, error) {
+	right, n := 0, 0
+	for b, err := range held.Batches(ctx) {
+		if err != nil {
+			return 0, err
+		}
+		var t autograd.Tape
+		y := m.logits(&t, b)
+		classes, logits := y.Dim(-1), y.T.Floats()
+		t.Reset()
+		for i, want := range b.Targets {
+			row := logits[i*classes:][:classes]
+			best := 0
+			for c := range row {
+				if row[c] > row[best] {
+					best = c
+				}
+			}
+			if best == int(want) {
+				right++
+			}
+			n++
+		}
+	}
+	return float64(right) / float64(n), m.dev.Sync()
+}
+
+// maker makes the hidden layers that -weights asks for; the head stays float32.
+type maker struct {
+	*tensor.Maker
+	weights string
+}
+
+func (mk maker) linear(in, out int) nn.Layer {
+	switch mk.weights {
+	case "fp32":
+		return nn.NewLinear(mk.Maker, in, out, true)
+	case "five":
+		return ternary.NewLinear(mk.Maker, in, out, true, ternary.Config{Codebook: ternary.Five, SubNorm: true})
+	}
+	return ternary.NewLinear(mk.Maker, in, out, true, ternary.Config{SubNorm: true})
+}
+
+var relu = nn.Func((*autograd.Tape).ReLU)
+
+// mlp is H*W-512-512-classes.
+func mlp(mk maker, h, w, classes int) nn.Sequential {
+	flat := nn.Func(func(t *autograd.Tape, x *autograd.Value) *autograd.Value { return t.Reshape(x, x.Dim(0), -1) })
+	return nn.Sequential{flat, mk.linear(h*w, 512), relu, mk.linear(512, 512), relu, nn.NewLinear(mk.Maker, 512, classes, true)}
+}
+
+// conv is three strided convolutions and average pooling. The first sees single pixels and stays float32.
+func conv(mk maker, h, w, classes int) nn.Sequential {
+	pool := nn.Func(func(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+		return t.MeanRows(t.Reshape(x, x.Dim(0), -1, x.Dim(-1)))
+	})
+	norm := func(c int) nn.Layer { return nn.NewRMSNorm(mk.Maker, c, 0) }
+	return nn.Sequential{
+		&nn.Conv2D{Proj: nn.NewLinear(mk.Maker, 9, 32, true), Size: 3, Stride: 1, Pad: 1}, norm(32), relu,
+		&nn.Conv2D{Proj: mk.linear(9*32, 64), Size: 3, Stride: 2, Pad: 1}, norm(64), relu,
+		&nn.Conv2D{Proj: mk.linear(9*64, 128), Size: 3, Stride: 2, Pad: 1}, norm(128), relu,
+		pool, nn.NewLinear(mk.Maker, 128, classes, true),
+	}
+}

@@ -1,0 +1,333 @@
+// Gopher trains a 1.58-bit language model on Go source code, evaluates it, and writes code with it.
+//
+//	go run ./models/gopher                                   train for about three minutes, then write some text
+//	go run ./models/gopher -data ~/books -ext .txt -depth 6  another text, a larger model
+//	go run ./models/gopher generate -prompt 'func main() {'
+//	go run ./models/gopher eval -baseline
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"setun/data"
+	"setun/device"
+	"setun/internal/cli"
+	"setun/internal/rss"
+	"setun/llm"
+	"setun/nn"
+	"setun/tensor"
+	"setun/ternary"
+	"setun/train"
+	"setun/train/checkpoint"
+)
+
+func main() { cli.Main(run) }
+
+func run(ctx context.Context, args []string) error {
+	name := "train"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		name, args = args[0], args[1:]
+	}
+	switch name {
+	case "train":
+		return trainCommand(ctx, args)
+	case "generate":
+		return generateCommand(ctx, args)
+	case "eval":
+		return evalCommand(ctx, args)
+	}
+	return fmt.Errorf("unknown command %q; use train (the default), generate or eval", name)
+}
+
+// saved describes the model and its data in a checkpoint.
+type saved struct {
+	LLM     llm.Config `json:"llm"`
+	Batch   int        `json:"batch"`
+	Seed    uint64     `json:"seed"`
+	Warmup  float64    `json:"quant_warmup,omitempty"`
+	Device  string     `json:"device"`
+	Threads int        `json:"threads,omitempty"`
+}
+
+func trainCommand(ctx context.Context, args []string) error {
+	fl := cli.Flags{Out: "runs/gopher", Weights: "ternary", Optimizer: "muon", Batch: 8, Seed: 1}
+	f := flag.NewFlagSet("gopher train", flag.ContinueOnError)
+	fl.Register(f)
+	ext := f.String("ext", ".go", "comma-separated file name endings to read in folders; empty: all")
+	steps := f.Int("steps", 1000, "optimizer steps")
+	minutes := f.Float64("minutes", 0, "train for this long instead of -steps")
+	depth := f.Int("depth", 2, "transformer blocks; the width follows")
+	width := f.Int("width", 0, "channels; 0: 64 x depth")
+	arch := f.String("arch", "qwen3", "graph: "+strings.Join(llm.Archs, ", "))
+	rule := f.String("rule", "", "how weights are quantized: twn, absmean or lsq")
+	context_ := f.Int("context", 128, "bytes per sequence")
+	warmup := f.Float64("quant-warmup", 0, "share of the run in which quantization is blended in")
+	micro := f.Int("accum", 1, "batches per step")
+	evals := f.Int("val-windows", 512, "held-out sequences that the last evaluation reads; those before read an eighth")
+	if err := cli.Parse(f, args); err != nil {
+		return err
+	}
+	if err := fl.Check(); err != nil {
+		return err
+	}
+	cfg := llm.Depth(*depth)
+	cfg.Context, cfg.Weights = *context_, llm.Weights(fl.Weights)
+	if *width != 0 {
+		cfg.SetWidth(*width)
+	}
+	if err := cfg.SetArch(*arch); err != nil {
+		return err
+	}
+	cfg.Quant.Rule = ternary.Rule(*rule)
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if *warmup < 0 || *warmup > 1 {
+		return fmt.Errorf("-quant-warmup is %g; it must be between 0 and 1", *warmup)
+	}
+	if *minutes != 0 {
+		*steps = 0
+	}
+	dev, threads, err := fl.Open()
+	if err != nil {
+		return err
+	}
+	text, err := openText(ctx, fl.Data, *ext)
+	if err != nil {
+		return err
+	}
+	defer text.Close()
+	windows, err := data.NewWindows(text.Train(), fl.Batch, cfg.Context, fl.Seed)
+	if err != nil {
+		return err
+	}
+	val, err := data.ValWindows(text.Val(), 2*fl.Batch, cfg.Context, *evals)
+	if err != nil {
+		return err
+	}
+	some, err := data.ValWindows(text.Val(), 2*fl.Batch, cfg.Context, max(*evals/8, 1))
+	if err != nil {
+		return err
+	}
+	model, err := llm.New(tensor.NewMaker(dev, fl.Seed), cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s weights, %d blocks of %d channels, %s parameters, on %s with %d threads\n", cfg.Weights, cfg.Depth, cfg.Width,
+		human(nn.Count(model)), dev.Name(), threads)
+	fmt.Printf("training on %s bytes in %d files, held out: %s bytes in %d files\n", human(int(text.Train().Len())),
+		text.Train().Files(), human(int(text.Val().Len())), text.Val().Files())
+
+	meta, err := json.Marshal(saved{cfg, fl.Batch, fl.Seed, *warmup, dev.Name(), threads})
+	if err != nil {
+		return err
+	}
+	res, err := train.Run(ctx, train.Config{Steps: *steps, Minutes: *minutes, Accum: *micro, Seed: fl.Seed, Optimizer: fl.Optim(),
+		Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "bytes", Model: meta,
+		OnStep: func(_ int, progress float64) {
+			if *warmup > 0 {
+				model.SetLambda(float32(min(progress/(*warmup), 1)))
+			}
+		}}, model, train.Data{Train: windows, Val: some})
+	if err != nil {
+		return err
+	}
+	loss, err := train.Evaluate(ctx, model, val)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n%d steps, %s bytes in %.0f s (%.0f bytes/s); training %.3f, held out %.3f bits per byte over %d bytes\n\n",
+		res.Steps, human(int(res.Targets)), res.Time.Seconds(), res.TargetsPerSecond(), train.Bits(res.TrainLoss),
+		train.Bits(loss), val.Targets())
+	params := nn.Count(model)
+	if _, err := model.Freeze(); err != nil {
+		return err
+	}
+	prompt := "// "
+	if strings.Contains(*ext, ".go") {
+		prompt = "func "
+	}
+	if err := write(ctx, model, prompt, 400, llm.Sampling{Temperature: 0.7, TopP: 0.95, Seed: fl.Seed}); err != nil {
+		return err
+	}
+	return cli.WriteResult(fl.Out, map[string]any{
+		"device": dev.Name(), "threads": threads, "weights": cfg.Weights, "params": params, "steps": res.Steps,
+		"tokens": res.Targets, "seconds": res.Time.Seconds(), "tokens_per_second": res.TargetsPerSecond(),
+		"train_bpb": train.Bits(res.TrainLoss), "val_bpb": train.Bits(loss), "val_bytes": val.Targets(),
+		"peak_rss_bytes": rss.Peak(), "tape_bytes": res.TapeBytes, "seed": fl.Seed, "depth": cfg.Depth, "width": cfg.Width,
+		"context": cfg.Context, "batch": fl.Batch, "optimizer": fl.Optimizer, "skipped": res.Skipped,
+	})
+}
+
+func generateCommand(ctx context.Context, args []string) error {
+	var fl cli.Flags
+	f := flag.NewFlagSet("gopher generate", flag.ContinueOnError)
+	fl.RegisterDevice(f)
+	dir := f.String("model", "runs/gopher", "`folder` of the run or of one checkpoint")
+	prompt := f.String("prompt", "func ", "text to continue")
+	n := f.Int("n", 400, "bytes to write")
+	s := llm.Sampling{}
+	f.Float64Var(&s.Temperature, "temperature", 0.7, "0: most likely byte; 1: the model's distribution")
+	f.IntVar(&s.TopK, "top-k", 0, "keep the k most likely bytes; 0: all")
+	f.Float64Var(&s.TopP, "top-p", 0.95, "keep the most likely bytes with this probability together; 0: all")
+	f.Uint64Var(&s.Seed, "seed", 1, "seed of the sampling")
+	stop := f.String("stop", "", "end after this text")
+	if err := cli.Parse(f, args); err != nil {
+		return err
+	}
+	if *n < 0 {
+		return fmt.Errorf("-n is %d; it must be 0 or more", *n)
+	}
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	dev, _, err := fl.Open()
+	if err != nil {
+		return err
+	}
+	model, _, err := load(*dir, dev)
+	if err != nil {
+		return err
+	}
+	if _, err := model.Freeze(); err != nil {
+		return err
+	}
+	return writeUntil(ctx, model, *prompt, *stop, *n, s)
+}
+
+func evalCommand(ctx context.Context, args []string) error {
+	var fl cli.Flags
+	f := flag.NewFlagSet("gopher eval", flag.ContinueOnError)
+	fl.RegisterDevice(f)
+	f.StringVar(&fl.Data, "data", "", "`path` of the text; empty: the Go source of this machine")
+	dir := f.String("model", "runs/gopher", "`folder` of the run or of one checkpoint")
+	ext := f.String("ext", ".go", "comma-separated file name endings to read in folders; empty: all")
+	limit := f.Int("val-windows", 2048, "held-out sequences to read; 0: all")
+	batch := f.Int("batch", 16, "sequences at a time")
+	baseline := f.Bool("baseline", false, "print what byte n-gram models reach on the same split instead")
+	orders := f.Int("orders", 5, "longest context of -baseline, 0 to 6 bytes")
+	if err := cli.Parse(f, args); err != nil {
+		return err
+	}
+	text, err := openText(ctx, fl.Data, *ext)
+	if err != nil {
+		return err
+	}
+	defer text.Close()
+	if *baseline {
+		bits, err := data.Baseline(ctx, text.Train(), text.Val(), *orders)
+		for order, b := range bits {
+			fmt.Printf("order %d  %.3f bits per byte\n", order, b)
+		}
+		return err
+	}
+	dev, _, err := fl.Open()
+	if err != nil {
+		return err
+	}
+	model, meta, err := load(*dir, dev)
+	if err != nil {
+		return err
+	}
+	val, err := data.ValWindows(text.Val(), *batch, meta.LLM.Context, *limit)
+	if err != nil {
+		return err
+	}
+	loss, err := train.Evaluate(ctx, model, val)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%.4f bits per byte over %d held-out bytes\n", train.Bits(loss), val.Targets())
+	return nil
+}
+
+// openText opens the corpus; without a path, the source of the Go installation.
+func openText(ctx context.Context, path, ext string) (*data.Text, error) {
+	if path == "" {
+		out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+		root := strings.TrimSpace(string(out))
+		if err != nil || root == "" {
+			return nil, errors.New("cannot find the Go source to train on (go env GOROOT failed); name a text with -data PATH")
+		}
+		path = filepath.Join(root, "src")
+	}
+	var exts []string
+	for e := range strings.SplitSeq(ext, ",") {
+		if e = strings.TrimSpace(e); e != "" {
+			exts = append(exts, e)
+		}
+	}
+	return data.OpenText(data.TextConfig{Paths: []string{path}, Ext: exts})
+}
+
+// load reads a model from a run's newest checkpoint, or from one checkpoint's own folder.
+func load(dir string, dev device.Device) (*llm.Model, saved, error) {
+	var meta saved
+	var c *checkpoint.Checkpoint
+	_, err := os.Stat(filepath.Join(dir, "state.json"))
+	if err == nil {
+		c, err = checkpoint.Load(dir)
+	} else {
+		c, _, _, err = checkpoint.LoadLatest(filepath.Join(dir, "checkpoints"))
+	}
+	if errors.Is(err, checkpoint.ErrNone) {
+		return nil, meta, fmt.Errorf("%w; train a model with -out %s first, or name a run with -model", err, dir)
+	}
+	if err != nil {
+		return nil, meta, err
+	}
+	var cfg train.Config
+	if err := json.Unmarshal(c.Config, &cfg); err != nil {
+		return nil, meta, fmt.Errorf("%s: the checkpoint's configuration is not readable: %w", dir, err)
+	}
+	if err := json.Unmarshal(cfg.Model, &meta); err != nil {
+		return nil, meta, fmt.Errorf("%s: the checkpoint does not describe a language model: %w", dir, err)
+	}
+	model, err := llm.New(tensor.NewMaker(dev, 0), meta.LLM)
+	if err != nil {
+		return nil, meta, fmt.Errorf("%s: %w", dir, err)
+	}
+	if err := train.LoadParams(model, c.Weights); err != nil {
+		return nil, meta, fmt.Errorf("%s: %w", dir, err)
+	}
+	return model, meta, nil
+}
+
+func write(ctx context.Context, m *llm.Model, prompt string, n int, s llm.Sampling) error {
+	return writeUntil(ctx, m, prompt, "", n, s)
+}
+
+// writeUntil prints prompt and its continuation byte by byte, until stop has been written.
+func writeUntil(ctx context.Context, m *llm.Model, prompt, stop string, n int, s llm.Sampling) error {
+	fmt.Print(prompt)
+	var text []byte
+	err := llm.Generate(ctx, m, data.Bytes{}.Encode([]byte(prompt)), n, s, func(id int32) bool {
+		b := data.Bytes{}.Decode([]int32{id})
+		text = append(text, b...)
+		_, err := os.Stdout.Write(b)
+		return err == nil && (stop == "" || !strings.HasSuffix(string(text), stop))
+	})
+	fmt.Println()
+	return err
+}
+
+// human writes a count with a suffix: 86.6M.
+func human(n int) string {
+	switch x := float64(n); {
+	case x >= 1e9:
+		return fmt.Sprintf("%.1fG", x/1e9)
+	case x >= 1e6:
+		return fmt.Sprintf("%.1fM", x/1e6)
+	case x >= 1e3:
+		return fmt.Sprintf("%.1fk", x/1e3)
+	}
+	return fmt.Sprint(n)
+}
