@@ -1,8 +1,8 @@
 // Package ternary quantizes weights to 1.58 bits while they train, and packs them when they are done.
 //
 // The few types: [Config] (codebook, rule, granularity), [Linear] (a linear layer with two states: training on a latent
-// float weight, or frozen on packed codes), [Packed] (codes, scales and a format; it prints, saves, unpacks, multiplies
-// through Linear, and has no arithmetic of its own).
+// float weight, or frozen on packed codes), [Packed] (codes, scales and a format; it prints,
+// unpacks, and has no arithmetic of its own: Linear multiplies).
 //
 // A quantized weight is code * scale with integer codes: -1, 0, 1 (ternary) or -2..2 with half the scale (the five
 // levels -1, -.5, 0, .5, 1). Activations are int8 per token. Both quantizers pass gradients straight through. The product is

@@ -11,6 +11,6 @@
 //     They spread NaN and Inf as the formula says, 0*NaN included. So does Attention, except that a masked pair takes
 //     no part: a NaN in a later key never reaches an earlier query. AttentionGrad keeps to that only between blocks
 //     of queries.
-//   - QLinear runs on float32 sums of integers that stay below 2^24, which are exact, and adds them up in int32.
+//   - QLinear runs on float32 sums of integers that stay below 2^24, which are exact, and adds those up in float64, as exact.
 //   - Scratch comes from a pool. A call allocates a few small objects, none as long as its operands.
 package cpu
