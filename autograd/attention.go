@@ -14,8 +14,8 @@ func (t *Tape) RoPE(x *Value, table *tensor.Tensor, offset int) *Value {
 	return out
 }
 
-// Attention: y = softmax(q kᵀ/sqrt(D) + mask) v for each head; q (B, T, H, D), k and v (B, S, KV, D), H a multiple of KV.
-// Keeps q, k, v, y and one float per query and head; the T x S matrix is never whole in memory.
+// Attention: y = softmax(q kᵀ/sqrt(D) + mask) v for each head; q (B, T, H, D), k and v (B, S, KV, D), H a multiple of
+// KV. Keeps q, k, v, y and one float per query and head; the T x S matrix is never whole in memory.
 func (t *Tape) Attention(q, k, v *Value, causal bool) *Value {
 	y := t.floats(q, q.Shape()...)
 	if !t.grads(q, k, v) {
@@ -31,8 +31,8 @@ func (t *Tape) Attention(q, k, v *Value, causal bool) *Value {
 	return out
 }
 
-// CachedAttention is causal attention of new queries q (B, T, H, D) over the first keys of a cache k, v (B, S, KV, D), for
-// generation. It has no gradient.
+// CachedAttention is causal attention of new queries q (B, T, H, D) over the first keys of a cache k, v (B, S, KV, D),
+// for generation. It has no gradient.
 func (t *Tape) CachedAttention(q *Value, k, v *tensor.Tensor, keys int) *Value {
 	y := t.floats(q, q.Shape()...)
 	tensor.Attention(y, nil, q.T, k, v, keys, true)

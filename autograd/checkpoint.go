@@ -1,26 +1,31 @@
 package autograd
 
-import "setun/tensor"
+import (
+	"setun/device"
+	"setun/tensor"
+)
 
-// Checkpoint computes y = f(x) without keeping f's intermediate values: the backward pass runs f again (Chen et al. 2016,
-// arXiv 1604.06174). It trades one more forward pass of the block for its memory. f may use parameters; other values of the tape
-// it must not use, their gradients would be lost. On a tape that does not record, it only frees f's intermediate values.
+// Checkpoint computes y = f(x) without keeping f's intermediate values: the backward pass runs f again (Chen et al.
+// 2016, arXiv 1604.06174). It trades one more forward pass of the block for its memory. f may use parameters; other
+// values of the tape it must not use, their gradients would be lost. On a tape that does not record, it only frees f's
+// intermediate values.
 func (t *Tape) Checkpoint(f func(t *Tape, x *Value) *Value, x *Value) *Value {
 	start := t.draws
 	// Dropout must act, so the child records when its parent does; the record is dropped.
 	child := &Tape{Pool: t.Pool, Grad: t.Grad, Seed: t.Seed, draws: start}
+	defer child.Reset() // also when f panics
 	in := &Value{T: x.T, wants: t.Grad && x.wants}
-	y := child.take(f(child, in))
+	y := child.give(f(child, in))
 	t.draws = child.draws
-	wants := in.wants || y.wants
-	child.Reset()
-	if !t.Grad || !wants {
+	if !t.Grad || !in.wants && !y.wants {
 		return t.constant(y.T)
 	}
 	out := result(y.T)
 	t.push(out, func() {
 		again := &Tape{Pool: t.Pool, Grad: true, Seed: t.Seed, draws: start}
+		defer again.Reset()
 		in := &Value{T: x.T, wants: x.wants}
+		defer func() { again.release(in.Grad) }()
 		y := f(again, in)
 		if y.wants {
 			tensor.Axpy(again.grad(y), 1, out.Grad)
@@ -30,15 +35,13 @@ func (t *Tape) Checkpoint(f func(t *Tape, x *Value) *Value, x *Value) *Value {
 		}
 		if in.Grad != nil {
 			tensor.Axpy(t.grad(x), 1, in.Grad)
-			again.release(in.Grad)
 		}
-		again.Reset()
 	})
 	return out
 }
 
-// take removes y's tensor from the tape's ownership; a view or a value from outside is copied.
-func (t *Tape) take(y *Value) *Value {
+// give removes y's tensor from the tape's ownership; a view or a value from outside is copied.
+func (t *Tape) give(y *Value) *Value {
 	for i := range t.nodes {
 		if t.nodes[i].out == y && y.owned {
 			y.owned = false
@@ -51,7 +54,7 @@ func (t *Tape) take(y *Value) *Value {
 			return y
 		}
 	}
-	c := t.floats(y, y.Shape()...)
+	c := t.take(y.Device(), device.F32, y.Shape()...)
 	tensor.Copy(c, y.T)
 	return &Value{T: c, wants: y.wants}
 }

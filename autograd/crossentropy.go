@@ -2,8 +2,8 @@ package autograd
 
 import "setun/tensor"
 
-// CrossEntropy: the mean of -log softmax(logits)[target] in nats over the rows with target >= 0; logits (..., V), targets
-// (...) of I32. Keeps the logits and one float per row. dlogits += dy/valid * (softmax - onehot).
+// CrossEntropy: the mean of -log softmax(logits)[target] in nats over the rows with target >= 0; logits (..., V),
+// targets (...) of I32. Keeps the logits and one float per row. dlogits += dy/valid * (softmax - onehot).
 func (t *Tape) CrossEntropy(logits, targets *Value) *Value {
 	y := t.floats(logits)
 	stats := t.floats(logits, rows(logits)+1)

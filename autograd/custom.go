@@ -1,12 +1,14 @@
 package autograd
 
 import (
+	"slices"
+
 	"setun/device"
 	"setun/tensor"
 )
 
-// Op is an operation of the user's own. Forward computes the result of the inputs; Backward adds to the gradients of the
-// inputs, of which those not wanted are nil. What Backward needs beyond inputs and output goes through Ctx.Save.
+// Op is an operation of the user's own. Forward computes the result of the inputs; Backward adds to the gradients of
+// the inputs, of which those not wanted are nil. What Backward needs beyond inputs and output goes through Ctx.Save.
 type Op struct {
 	Name     string
 	Forward  func(c *Ctx, in []*tensor.Tensor) *tensor.Tensor
@@ -24,26 +26,23 @@ type Ctx struct {
 	done []*tensor.Tensor // scratch to free after the call
 }
 
-// New takes a float32 tensor with undefined contents from the tape, for the result or to save. In Backward it is scratch.
+// New takes a float32 tensor with undefined contents from the tape, for the result or to save. In Backward it is
+// scratch.
 func (c *Ctx) New(shape ...int) *tensor.Tensor {
 	x := c.t.alloc(c.dev, device.F32, shape...)
 	c.done = append(c.done, x)
 	return x
 }
 
-// Save keeps tensors made with New until Backward has run.
+// Save keeps tensors until Backward has run. Those made with New are freed then, others belong to whoever made them.
 func (c *Ctx) Save(xs ...*tensor.Tensor) { c.Saved = append(c.Saved, xs...) }
 
 // free releases what New handed out, except the tensors to keep.
 func (c *Ctx) free(keep ...*tensor.Tensor) {
-next:
 	for _, x := range c.done {
-		for _, k := range keep {
-			if x == k {
-				continue next
-			}
+		if !slices.Contains(keep, x) {
+			c.t.release(x)
 		}
-		c.t.release(x)
 	}
 	c.done = nil
 }
@@ -64,19 +63,24 @@ func (t *Tape) Custom(op Op, in ...*Value) *Value {
 		c.In = append(c.In, v.T)
 	}
 	y := op.Forward(c, c.In)
-	owned := false
-	for _, x := range c.done {
-		owned = owned || x == y
-	}
-	if !owned {
-		panic(&tensor.ShapeError{Op: "Custom " + op.Name, Why: "is a result that Forward did not make with Ctx.New",
-			Shapes: [][]int{y.Shape()}})
+	if !slices.Contains(c.done, y) {
+		e := &tensor.ShapeError{Op: "Custom " + op.Name, Why: "is a result that Forward did not make with Ctx.New"}
+		if y != nil {
+			e.Shapes = [][]int{y.Shape()}
+		}
+		panic(e)
 	}
 	if !t.grads(in...) || op.Backward == nil {
 		c.free(y)
 		return t.constant(y)
 	}
-	c.free(append(c.Saved, y)...)
+	var keep []*tensor.Tensor
+	for _, x := range c.Saved {
+		if x != y && slices.Contains(c.done, x) {
+			keep = append(keep, x)
+		}
+	}
+	c.free(append(keep, y)...)
 	out := result(y)
 	t.push(out, func() {
 		c.Out = y
@@ -86,6 +90,6 @@ func (t *Tape) Custom(op Op, in ...*Value) *Value {
 		}
 		op.Backward(c, din, out.Grad)
 		c.free()
-	}, c.Saved...)
+	}, keep...)
 	return out
 }

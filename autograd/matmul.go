@@ -6,7 +6,8 @@ import "setun/tensor"
 // with equal leading dimensions. da += dy op(b)ᵀ; db += op(a)ᵀ dy, each transposed back.
 func (t *Tape) MatMul(a, b *Value, transA, transB bool) *Value {
 	if a.T.Dims() < 2 || b.T.Dims() < 2 || (transA && b.T.Dims() == 2 && a.T.Dims() != 2) {
-		panic(&tensor.ShapeError{Op: "MatMul", Why: "are not matrices, or not equally many", Shapes: [][]int{a.Shape(), b.Shape()}})
+		panic(&tensor.ShapeError{Op: "MatMul", Why: "are not matrices, or not equally many",
+			Shapes: [][]int{a.Shape(), b.Shape()}})
 	}
 	shape := append(make([]int, 0, tensor.MaxDims), a.Shape()...)
 	if transA {
@@ -57,9 +58,7 @@ func flat(x *tensor.Tensor) *tensor.Tensor {
 
 // Linear: y = x wᵀ + bias, x (..., in), w (out, in), bias (out) or nil. dx += dy w; dw += dyᵀ x; dbias += rows of dy.
 func (t *Tape) Linear(x, w, bias *Value) *Value {
-	shape := append(make([]int, 0, tensor.MaxDims), x.Shape()...)
-	shape[len(shape)-1] = w.Dim(0)
-	y := t.floats(x, shape...)
+	y := t.floats(x, lastDim("Linear", x, w.Dim(0))...)
 	tensor.Linear(y, x.T, w.T, tensorOf(bias))
 	if !t.grads(x, w, bias) {
 		return t.constant(y)

@@ -2,8 +2,8 @@ package autograd
 
 import "setun/tensor"
 
-// RMSNorm: y = x / sqrt(mean(x^2) + eps) * gain along the last dimension; gain (C) may be nil. Keeps x and one float per
-// row. Zhang and Sennrich 2019, arXiv 1910.07467.
+// RMSNorm: y = x / sqrt(mean(x^2) + eps) * gain along the last dimension; gain (C) may be nil. Keeps x and one float
+// per row. Zhang and Sennrich 2019, arXiv 1910.07467.
 func (t *Tape) RMSNorm(x, gain *Value, eps float32) *Value {
 	y := t.floats(x, x.Shape()...)
 	inv := t.floats(x, rows(x))
@@ -19,8 +19,8 @@ func (t *Tape) RMSNorm(x, gain *Value, eps float32) *Value {
 	return out
 }
 
-// LayerNorm: y = (x - mean)/sqrt(var + eps) * gain + bias along the last dimension; gain and bias (C) may be nil. Keeps x
-// and two floats per row. Ba et al. 2016, arXiv 1607.06450.
+// LayerNorm: y = (x - mean)/sqrt(var + eps) * gain + bias along the last dimension; gain and bias (C) may be nil. Keeps
+// x and two floats per row. Ba et al. 2016, arXiv 1607.06450.
 func (t *Tape) LayerNorm(x, gain, bias *Value, eps float32) *Value {
 	y := t.floats(x, x.Shape()...)
 	mean, inv := t.floats(x, rows(x)), t.floats(x, rows(x))

@@ -7,8 +7,8 @@ import (
 	"setun/tensor"
 )
 
-// StraightThrough is a value with the tensor q and the gradient of x, as if q = x (Bengio et al. 2013, arXiv 1308.3432).
-// The tape takes q over. dx += dy.
+// StraightThrough is a value with the tensor q and the gradient of x, as if q = x (Bengio et al. 2013, arXiv
+// 1308.3432). The tape takes q over. dx += dy.
 func (t *Tape) StraightThrough(x *Value, q *tensor.Tensor) *Value {
 	if !t.grads(x) {
 		return t.constant(q)
@@ -29,17 +29,15 @@ func (t *Tape) Int8(x *Value) *Value {
 	return t.StraightThrough(x, y)
 }
 
-// QLinear: y = (xq codesᵀ) * xs * ws + bias, with xq, xs the int8 form of x (..., in) per token and codes, ws the quantized
-// form of the latent weight w (out, in), exact in the integers. Straight through both quantizers: dx += (dy*ws) codes;
-// dw += dyᵀ (xq*xs). w may be nil (frozen). Keeps x as int8. The tape takes neither codes nor ws over: they must live
-// until Backward.
+// QLinear: y = (xq codesᵀ) * xs * ws + bias, with xq, xs the int8 form of x (..., in) per token and codes, ws the
+// quantized form of the latent weight w (out, in), exact in the integers. Straight through both quantizers: dx +=
+// (dy*ws) codes; dw += dyᵀ (xq*xs). w may be nil (frozen). Keeps x as int8. The tape takes neither codes nor ws over:
+// they must live until Backward.
 func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value) *Value {
 	xq := t.alloc(x.Device(), device.I8, x.Shape()...)
 	xs := t.floats(x, rows(x))
 	tensor.QuantizeRows(xq, xs, x.T)
-	shape := append(make([]int, 0, tensor.MaxDims), x.Shape()...)
-	shape[len(shape)-1] = codes.Dim(0)
-	y := t.floats(x, shape...)
+	y := t.floats(x, lastDim("QLinear", x, codes.Dim(0))...)
 	tensor.QLinear(y, xq, xs, codes, ws, tensorOf(bias))
 	if !t.grads(x, w, bias) {
 		t.free(xq, xs)
@@ -52,8 +50,8 @@ func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value) *Valu
 	return out
 }
 
-// LSQ is w with a learned scale: a view of w whose gradient, that of the quantized weight, also moves the scale (Esser et
-// al. 2019, arXiv 1902.08153). scale has one element or one per row of w. dw += dq; dscale += sum of
+// LSQ is w with a learned scale: a view of w whose gradient, that of the quantized weight, also moves the scale (Esser
+// et al. 2019, arXiv 1902.08153). scale has one element or one per row of w. dw += dq; dscale += sum of
 // dq*(code - w/scale inside the range, code outside) / sqrt(n*levels), n the weights per scale.
 func (t *Tape) LSQ(w, scale *Value, levels int) *Value {
 	if !t.grads(w, scale) {
@@ -70,7 +68,7 @@ func (t *Tape) LSQ(w, scale *Value, levels int) *Value {
 
 // Temp takes memory from the tape's pool that lives until Reset: scratch for an operation's own constants.
 func (t *Tape) Temp(like *Value, typ device.Type, shape ...int) *tensor.Tensor {
-	y := t.alloc(like.Device(), typ, shape...)
+	y := t.take(like.Device(), typ, shape...)
 	t.temps = append(t.temps, y)
 	return y
 }

@@ -1,6 +1,8 @@
 package autograd
 
 import (
+	"slices"
+
 	"setun/device"
 	"setun/tensor"
 )
@@ -72,6 +74,7 @@ type Tape struct {
 
 	nodes []node
 	temps []*tensor.Tensor // owned by the tape, freed by Reset
+	open  []*tensor.Tensor // taken by operations that are under way, or have panicked
 	draws uint64           // random numbers drawn so far
 }
 
@@ -81,8 +84,15 @@ type node struct {
 	keep []*tensor.Tensor // saved for back, freed after it
 }
 
-// alloc takes memory from the pool, or from the device of a value.
+// alloc takes memory for the operation under way: until push or constant says who owns it, Reset frees it.
 func (t *Tape) alloc(dev device.Device, typ device.Type, shape ...int) *tensor.Tensor {
+	x := t.take(dev, typ, shape...)
+	t.open = append(t.open, x)
+	return x
+}
+
+// take takes memory from the pool, or from the device.
+func (t *Tape) take(dev device.Device, typ device.Type, shape ...int) *tensor.Tensor {
 	if t.Pool != nil && t.Pool.Device == dev {
 		return t.Pool.Get(typ, shape...)
 	}
@@ -93,6 +103,7 @@ func (t *Tape) release(x *tensor.Tensor) {
 	if x == nil {
 		return
 	}
+	t.settle(x)
 	if t.Pool != nil && t.Pool.Device == x.Device() {
 		t.Pool.Put(x)
 		return
@@ -120,8 +131,16 @@ func (t *Tape) grads(in ...*Value) bool {
 
 // constant makes y a value of the tape that wants no gradient.
 func (t *Tape) constant(y *tensor.Tensor) *Value {
+	t.settle(y)
 	t.temps = append(t.temps, y)
 	return &Value{T: y}
+}
+
+// settle tells that x has an owner.
+func (t *Tape) settle(x *tensor.Tensor) {
+	if i := slices.Index(t.open, x); i >= 0 {
+		t.open = slices.Delete(t.open, i, i+1)
+	}
 }
 
 // free gives back scratch of an operation that is not recorded.
@@ -134,6 +153,10 @@ func (t *Tape) free(keep ...*tensor.Tensor) {
 // push records an operation: out owns y, back pushes out.Grad to the inputs, keep is freed after back.
 func (t *Tape) push(out *Value, back func(), keep ...*tensor.Tensor) {
 	t.nodes = append(t.nodes, node{out, back, keep})
+	t.settle(out.T)
+	for _, k := range keep {
+		t.settle(k)
+	}
 }
 
 // result makes the Value of a recorded operation.
@@ -142,8 +165,8 @@ func result(y *tensor.Tensor) *Value { return &Value{T: y, wants: true, owned: t
 // view makes the Value of a recorded operation that shares its input's memory.
 func view(y *tensor.Tensor) *Value { return &Value{T: y, wants: true} }
 
-// grad is the tensor that v's gradient accumulates in, made and zeroed when the first gradient arrives; nil when v wants
-// none.
+// grad is the tensor that v's gradient accumulates in, made and zeroed when the first gradient arrives; nil when v
+// wants none.
 func (t *Tape) grad(v *Value) *tensor.Tensor {
 	if v == nil || !v.wants {
 		return nil
@@ -153,7 +176,7 @@ func (t *Tape) grad(v *Value) *tensor.Tensor {
 		if v.param {
 			v.Grad = tensor.New(v.T.Device(), device.F32, v.T.Shape()...)
 		} else {
-			v.Grad = t.floats(v, v.T.Shape()...)
+			v.Grad = t.take(v.T.Device(), device.F32, v.T.Shape()...)
 		}
 		tensor.Fill(v.Grad, 0)
 	}
@@ -173,7 +196,7 @@ func (t *Tape) Backward(loss *Value) {
 	t.sweep(loss)
 }
 
-// sweep runs the nodes in reverse and frees as it goes; last keeps its tensor until Reset.
+// sweep runs the nodes in reverse and frees as it goes; last, or what it is a view of, keeps its tensor until Reset.
 func (t *Tape) sweep(last *Value) {
 	for i := len(t.nodes) - 1; i >= 0; i-- {
 		n := &t.nodes[i]
@@ -186,15 +209,15 @@ func (t *Tape) sweep(last *Value) {
 			t.release(k)
 		}
 		if n.out.owned {
-			if n.out == last {
+			if last != nil && n.out.T.Mem().Buffer() == last.T.Mem().Buffer() {
 				t.temps = append(t.temps, n.out.T)
 			} else {
 				t.release(n.out.T)
 			}
 		}
 		*n = node{}
+		t.nodes = t.nodes[:i]
 	}
-	t.nodes = t.nodes[:0]
 }
 
 // Reset gives back all memory of the step and makes the tape ready for the next.
@@ -211,6 +234,9 @@ func (t *Tape) Reset() {
 		*n = node{}
 	}
 	t.nodes = t.nodes[:0]
+	for len(t.open) > 0 {
+		t.release(t.open[len(t.open)-1])
+	}
 	for i, x := range t.temps {
 		t.release(x)
 		t.temps[i] = nil

@@ -40,6 +40,7 @@ func (t *Tape) Exp(x *Value) *Value { return t.Unary(device.Exp, x) }
 
 // Gated: y = f(g) * u: SwiGLU with f = SiLU (Shazeer 2020, arXiv 2002.05202). dg += dy*f'(g)*u; du += dy*f(g).
 func (t *Tape) Gated(f device.UnaryOp, g, u *Value) *Value {
+	sameShape("Gated", g, u)
 	y := t.floats(g, g.Shape()...)
 	tensor.Gated(f, y, g.T, u.T)
 	if !t.grads(g, u) {

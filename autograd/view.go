@@ -18,9 +18,7 @@ func (t *Tape) Reshape(x *Value, shape ...int) *Value {
 
 // SliceLast: y = x[..., lo:hi]. dx[..., lo:hi] += dy.
 func (t *Tape) SliceLast(x *Value, lo, hi int) *Value {
-	shape := append(make([]int, 0, tensor.MaxDims), x.Shape()...)
-	shape[len(shape)-1] = hi - lo
-	y := t.floats(x, shape...)
+	y := t.floats(x, lastDim("SliceLast", x, max(hi-lo, 0))...)
 	tensor.CopyCols(y, x.T, lo, hi, false)
 	if !t.grads(x) {
 		return t.constant(y)
@@ -32,13 +30,14 @@ func (t *Tape) SliceLast(x *Value, lo, hi int) *Value {
 
 // ConcatLast: y = the inputs side by side along the last dimension.
 func (t *Tape) ConcatLast(xs ...*Value) *Value {
-	shape := append(make([]int, 0, tensor.MaxDims), xs[0].Shape()...)
+	if len(xs) == 0 {
+		panic(&tensor.ShapeError{Op: "ConcatLast", Why: "needs an input"})
+	}
 	n := 0
 	for _, x := range xs {
 		n += x.Dim(-1)
 	}
-	shape[len(shape)-1] = n
-	y := t.floats(xs[0], shape...)
+	y := t.floats(xs[0], lastDim("ConcatLast", xs[0], n)...)
 	each := func(f func(x *Value, lo, hi int)) {
 		lo := 0
 		for _, x := range xs {
@@ -67,7 +66,8 @@ func (t *Tape) Im2Col(x *Value, kh, kw, stride, pad int) *Value {
 	if x.T.Dims() != 4 {
 		panic(&tensor.ShapeError{Op: "Im2Col", Why: "is not (B, H, W, C)", Shapes: [][]int{x.Shape()}})
 	}
-	s := device.ConvShape{Batch: x.Dim(0), H: x.Dim(1), W: x.Dim(2), C: x.Dim(3), KH: kh, KW: kw, Stride: max(stride, 1), Pad: pad}
+	s := device.ConvShape{Batch: x.Dim(0), H: x.Dim(1), W: x.Dim(2), C: x.Dim(3), KH: kh, KW: kw,
+		Stride: max(stride, 1), Pad: pad}
 	h, w := s.Out()
 	y := t.floats(x, s.Batch, max(h, 0), max(w, 0), kh*kw*s.C)
 	tensor.Im2Col(y, x.T, s)

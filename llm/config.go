@@ -41,12 +41,12 @@ type Config struct {
 	Checkpoint bool `json:"checkpoint,omitempty"` // recompute blocks in the backward pass: less memory, more time
 }
 
-// Depth is the default Config of a byte-level model with the given number of blocks: width 32*depth, heads of 32 to 64,
+// Depth is the default Config of a byte-level model with the given number of blocks: width 64*depth, heads of 32 or 64,
 // a feed-forward block of about 8/3 width.
 func Depth(depth int) Config {
 	c := Config{Vocab: 256, Context: 128, Depth: depth, Weights: TernaryWeights, QKNorm: true, MLP: "swiglu", Tied: true,
 		Theta: 10000, Eps: 1e-5}
-	c.SetWidth(32 * depth)
+	c.SetWidth(64 * depth)
 	return c
 }
 
@@ -83,27 +83,45 @@ func (c *Config) SetArch(name string) error {
 	return nil
 }
 
+// maxMatrix is the most numbers in one tensor of a model.
+const maxMatrix = 1 << 34
+
 // Validate reports sizes that do not fit together and unknown names.
 func (c Config) Validate() error {
 	positive := func(name string, v int) error {
 		if v <= 0 || v > 1<<24 {
-			return fmt.Errorf("llm: %s is %d; it must be positive", name, v)
+			return fmt.Errorf("llm: %s is %d; it must be between 1 and %d", name, v, 1<<24)
 		}
 		return nil
 	}
 	for _, err := range []error{positive("vocab", c.Vocab), positive("context", c.Context), positive("depth", c.Depth),
-		positive("width", c.Width), positive("heads", c.Heads), positive("kv_heads", c.KVHeads), positive("hidden", c.Hidden)} {
+		positive("width", c.Width), positive("heads", c.Heads), positive("kv_heads", c.KVHeads),
+		positive("hidden", c.Hidden)} {
 		if err != nil {
 			return err
 		}
 	}
+	for _, m := range []struct {
+		what string
+		n    int
+	}{{"embedding of vocab x width", c.Vocab * c.Width}, {"projection of width x hidden", c.Width * c.Hidden},
+		{"projection of width x width", c.Width * c.Width}, {"position table of context x width", c.Context * c.Width}} {
+		if m.n > maxMatrix {
+			return fmt.Errorf("llm: the %s has %d numbers; choose smaller sizes", m.what, m.n)
+		}
+	}
 	switch {
 	case c.Width%c.Heads != 0 || c.Width/c.Heads%2 != 0:
-		return fmt.Errorf("llm: width %d does not divide into %d heads of even size; choose a multiple of %d", c.Width, c.Heads, 2*c.Heads)
+		return fmt.Errorf("llm: width %d does not divide into %d heads of even size; choose a multiple of %d",
+			c.Width, c.Heads, 2*c.Heads)
 	case c.Heads%c.KVHeads != 0:
 		return fmt.Errorf("llm: %d heads are no multiple of %d kv_heads", c.Heads, c.KVHeads)
 	case c.Weights != TernaryWeights && c.Weights != FiveWeights && c.Weights != FP32Weights:
 		return fmt.Errorf("llm: unknown weights %q; use ternary, five or fp32", c.Weights)
+	case c.Weights == TernaryWeights && c.Quant.Codebook == ternary.Five,
+		c.Weights == FiveWeights && c.Quant.Codebook == ternary.Ternary:
+		return fmt.Errorf("llm: weights %q contradict the quant codebook %q; leave the codebook empty",
+			c.Weights, c.Quant.Codebook)
 	case c.MLP != "swiglu" && c.MLP != "relu2" && c.MLP != "relu2-glu":
 		return fmt.Errorf("llm: unknown mlp %q; use swiglu, relu2 or relu2-glu", c.MLP)
 	case !(c.Theta > 1) || math.IsInf(c.Theta, 0):

@@ -1,8 +1,8 @@
 // Package llm has a decoder-only transformer language model and its text generation.
 //
 // [Model] is the whole architecture in one file, model.go, read top to bottom; [Config] describes it, and
-// [Depth] derives a sensible Config from one number. Every linear layer of the blocks is ternary, five-level or float32;
-// the embedding and the head stay float32. [Generate] samples text with a key-value cache.
+// [Depth] derives a sensible Config from one number. Every linear layer of the blocks is ternary, five-level or
+// float32; the embedding and the head stay float32. [Generate] samples text with a key-value cache.
 //
 // Switches of the Config give the graphs of known models: sub-norms with SwiGLU are llama.cpp's "bitnet", QK-norm with
 // SwiGLU its "qwen3", neither its "llama", sub-norms with gated ReLU^2 the published "bitnet-b1.58".

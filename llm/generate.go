@@ -32,9 +32,9 @@ func (s Sampling) Validate() error {
 	return nil
 }
 
-// Generate continues prompt by up to n tokens and hands each to emit as soon as it is there; emit returns false to stop.
-// An empty prompt starts from token '\n'. When the context is full, the older half is forgotten and the rest is read
-// again. The same seed gives the same tokens.
+// Generate continues prompt by up to n tokens and hands each to emit as soon as it is there; emit returns false to
+// stop. An empty prompt starts from token '\n'. When the context is full, the older half is forgotten and the rest is
+// read again. The same seed gives the same tokens.
 func Generate(ctx context.Context, m *Model, prompt []int32, n int, s Sampling, emit func(token int32) bool) error {
 	if err := s.Validate(); err != nil {
 		return err
@@ -96,8 +96,8 @@ func (s Sampling) sample(rng *rand.Rand, logits []float32) (int32, error) {
 	}
 	cs := make([]candidate, len(logits))
 	for i, l := range logits {
-		if math.IsNaN(float64(l)) {
-			return 0, fmt.Errorf("llm: the model gives NaN for token %d; its weights are damaged or training diverged", i)
+		if math.IsNaN(float64(l)) || math.IsInf(float64(l), 0) {
+			return 0, fmt.Errorf("llm: the model gives %g for token %d; its weights are damaged or training diverged", l, i)
 		}
 		cs[i] = candidate{int32(i), float64(l)}
 	}

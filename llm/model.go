@@ -89,6 +89,9 @@ func New(mk *tensor.Maker, c Config) (*Model, error) {
 	if !c.Tied {
 		m.Head = &nn.Linear{Weight: autograd.NewParam(mk.Normal(nn.InvSqrt(c.Width), c.Vocab, c.Width))}
 	}
+	if err := mk.Device.Sync(); err != nil { // memory ran out
+		return nil, err
+	}
 	return m, nil
 }
 

@@ -51,14 +51,18 @@ func Fields(v any) iter.Seq2[string, *autograd.Value] {
 
 // walk yields the parameters below one field; false stops.
 func walk(name string, v reflect.Value, yield func(string, *autograd.Value) bool) bool {
+	if v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
 	switch {
+	case !v.IsValid():
 	case v.Kind() == reflect.Slice || v.Kind() == reflect.Array:
 		for i := range v.Len() {
-			if !walk(fmt.Sprintf("%s.%d", name, i), v.Index(i), yield) {
+			if !walk(strings.TrimPrefix(fmt.Sprintf("%s.%d", name, i), "."), v.Index(i), yield) {
 				return false
 			}
 		}
-	case (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) && v.IsNil():
+	case v.Kind() == reflect.Pointer && v.IsNil():
 	case v.Type() == valueType:
 		return yield(name, v.Interface().(*autograd.Value))
 	case v.Type().Implements(moduleType):

@@ -8,8 +8,8 @@ import (
 	"setun/tensor"
 )
 
-// Muon updates hidden matrices along their orthogonalised Nesterov momentum (Jordan et al. 2024; steepest descent in the
-// spectral norm, Bernstein and Newhouse 2024, arXiv 2409.20325) and all other parameters by AdamW:
+// Muon updates hidden matrices along their orthogonalised Nesterov momentum (Jordan et al. 2024; steepest descent in
+// the spectral norm, Bernstein and Newhouse 2024, arXiv 2409.20325) and all other parameters by AdamW:
 //
 //	m = Momentum*m + g;  u = g + Momentum*m;  w -= LR * sqrt(max(1, rows/cols)) * orthogonal(u)
 //

@@ -114,8 +114,8 @@ func New(c Config, ps []Param) (Optimizer, error) {
 	return newMuon(c, ps), nil
 }
 
-// IsMatrix reports whether a parameter is a hidden weight matrix: two dimensions, both larger than one, and no embedding
-// or output head by its name.
+// IsMatrix reports whether a parameter is a hidden weight matrix: two dimensions, both larger than one, and no
+// embedding or output head by its name.
 func IsMatrix(p Param) bool {
 	return p.Value.T.Dims() == 2 && p.Value.Dim(0) > 1 && p.Value.Dim(1) > 1 &&
 		!strings.Contains(p.Name, "embed") && !strings.Contains(p.Name, "head")

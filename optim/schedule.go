@@ -5,7 +5,8 @@ import (
 	"math"
 )
 
-// Schedule gives the factor of the learning rate at a step: a linear rise over Warmup of the steps, then a fall to Final.
+// Schedule gives the factor of the learning rate at a step: a linear rise over Warmup of the steps, then a fall to
+// Final.
 type Schedule struct {
 	// Kind: "linear" (default), "cosine", "constant", or "two-stage" (Ma et al. 2025, arXiv 2504.12285: linear from 1
 	// to 1/2 over the first half, then from 1/3 to Final).

@@ -8,9 +8,9 @@
 //
 // A Tensor is contiguous and row-major, has 0 to [MaxDims] dimensions, and lives on one device. Reshape and Rows are
 // views: they share memory with their parent and own nothing. Operations are functions with the destination first, as
-// in copy; they check shapes and devices, then make one kernel call. Leading dimensions of matrix operands are flattened
-// to rows: a (B, T, C) tensor is a (B*T, C) matrix. Elementwise operations allow dst to be an operand. A nil gradient or
-// optional operand means "not wanted".
+// in copy; they check shapes and devices, then make one kernel call. Leading dimensions of matrix operands are
+// flattened to rows: a (B, T, C) tensor is a (B*T, C) matrix. Elementwise operations allow dst to be an operand. A nil
+// gradient or optional operand means "not wanted".
 //
 // # Errors
 //

@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"setun/device"
@@ -53,6 +54,17 @@ func where(op string, ts ...*Tensor) device.Device {
 		}
 	}
 	return dev
+}
+
+// alias reports whether two of the gradients are one tensor: an operation has one value as two inputs. Kernels do not
+// allow that of their results.
+func alias(ds ...*Tensor) bool {
+	for i, d := range ds {
+		if d != nil && slices.Contains(ds[:i], d) {
+			return true
+		}
+	}
+	return false
 }
 
 // sameLen checks that all non-nil tensors have the length of the first.

@@ -15,6 +15,7 @@ func ScatterAdd(dtable, dy, ids *Tensor) {
 		return
 	}
 	_, cols := dtable.matrix()
-	check(ids.Type() == device.I32 && dy.Len() == ids.Len()*cols, "ScatterAdd", "do not fit: one row per id", dtable, dy, ids)
+	check(ids.Type() == device.I32 && dy.Len() == ids.Len()*cols, "ScatterAdd", "do not fit: one row per id", dtable,
+		dy, ids)
 	where("ScatterAdd", dtable, dy, ids).ScatterAdd(dtable.mem, dy.mem, ids.mem, ids.Len(), cols)
 }

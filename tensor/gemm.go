@@ -43,7 +43,8 @@ func MatMul(c, a, b *Tensor, transA, transB bool, alpha, beta float32) {
 func Linear(y, x, w, bias *Tensor) {
 	m, n, k := linearShape("Linear", y, x, w)
 	hasLen("Linear", bias, n)
-	where("Linear", y, x, w, bias).Gemm(y.mem, x.mem, w.mem, bias.Mem(), device.GemmShape{M: m, N: n, K: k, TransB: true, Alpha: 1})
+	where("Linear", y, x, w, bias).Gemm(y.mem, x.mem, w.mem, bias.Mem(),
+		device.GemmShape{M: m, N: n, K: k, TransB: true, Alpha: 1})
 }
 
 // LinearGrad: dx += dy w; dw += dyᵀ x; dbias += sum over rows of dy. Each may be nil.

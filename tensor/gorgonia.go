@@ -2,14 +2,14 @@ package tensor
 
 import (
 	"fmt"
-	"io"
 
 	gt "gorgonia.org/tensor"
 
 	"setun/device"
 )
 
-// FromDense copies a gorgonia tensor of float32 to dev. Views and transposed tensors are materialised first.
+// FromDense copies a gorgonia tensor of float32 to dev, views and transposed and column-major tensors in the order of
+// their indices. A mask is not looked at.
 func FromDense(dev device.Device, d *gt.Dense) (*Tensor, error) {
 	if d.Dtype() != gt.Float32 {
 		return nil, fmt.Errorf("tensor: a gorgonia tensor of %v cannot be used; convert it to float32", d.Dtype())
@@ -20,13 +20,39 @@ func FromDense(dev device.Device, d *gt.Dense) (*Tensor, error) {
 	if d.IsScalar() {
 		return FromFloats(dev, []float32{d.ScalarValue().(float32)}), nil
 	}
-	if d.RequiresIterator() || !d.DataOrder().IsRowMajor() || d.IsView() {
-		d = d.Materialize().(*gt.Dense)
+	shape, strides := d.Shape(), d.Strides()
+	n, last, plain := size(shape), 0, true
+	if len(strides) == len(shape) {
+		for i, step := len(shape)-1, 1; i >= 0; i-- {
+			last += (shape[i] - 1) * strides[i]
+			plain = plain && strides[i] == step
+			step *= shape[i]
+		}
 	}
-	if !d.DataOrder().IsRowMajor() || d.DataOrder().IsTransposed() || d.DataOrder().IsNotContiguous() {
-		return nil, fmt.Errorf("tensor: a gorgonia tensor of shape %v is not row-major; call Transpose or Materialize", d.Shape())
+	x := d.Float32s()
+	if n > 0 && (len(strides) != len(shape) || last >= len(x)) {
+		return nil, fmt.Errorf("tensor: a gorgonia tensor of shape %v, strides %v does not fit %d elements; copy it first",
+			shape, strides, len(x))
 	}
-	return FromFloats(dev, d.Float32s(), d.Shape()...), nil
+	if plain {
+		return FromFloats(dev, x[:n], shape...), nil
+	}
+	// gorgonia's flags do not tell every transposed view, strides do.
+	y := make([]float32, 0, n)
+	var walk func(dim, at int)
+	walk = func(dim, at int) {
+		if dim == len(shape) {
+			y = append(y, x[at])
+			return
+		}
+		for i := range shape[dim] {
+			walk(dim+1, at+i*strides[dim])
+		}
+	}
+	if n > 0 {
+		walk(0, 0)
+	}
+	return FromFloats(dev, y, shape...), nil
 }
 
 // Dense gives a float32 tensor to gorgonia: a wrap without a copy when the memory is on the host, else a copy.
@@ -41,7 +67,8 @@ func (t *Tensor) Dense() *gt.Dense {
 	return gt.New(gt.WithShape(t.Shape()...), gt.WithBacking(x))
 }
 
-// Format prints a float32 tensor as gorgonia does: %v abbreviates, %+v adds shape and type. Other types print their shape.
+// Format prints a float32 tensor as gorgonia does: %v abbreviates, %+v adds shape and type. Other types print their
+// shape.
 func (t *Tensor) Format(s fmt.State, verb rune) {
 	if t.Type() != device.F32 || t.Len() == 0 {
 		fmt.Fprintf(s, "%s tensor %v on %s", t.Type(), t.Shape(), t.dev.Name())
@@ -57,30 +84,8 @@ func max1(shape []int) []int {
 	return shape
 }
 
-// WriteNPY writes a float32 tensor in NumPy's format.
-func (t *Tensor) WriteNPY(w io.Writer) error {
-	if t.Type() != device.F32 {
-		return fmt.Errorf("tensor: WriteNPY writes float32 tensors, not %s", t.Type())
-	}
-	return gt.New(gt.WithShape(max1(t.Shape())...), gt.WithBacking(t.Floats())).WriteNpy(w)
-}
-
-// ReadNPY reads a float32 tensor in NumPy's format.
-func ReadNPY(dev device.Device, r io.Reader) (t *Tensor, err error) {
-	defer func() { // gorgonia's reader panics on some malformed headers
-		if p := recover(); p != nil {
-			t, err = nil, fmt.Errorf("tensor: not a NumPy file: %v", p)
-		}
-	}()
-	d := new(gt.Dense)
-	if err := d.ReadNpy(r); err != nil {
-		return nil, fmt.Errorf("tensor: not a NumPy file of float32: %w", err)
-	}
-	return FromDense(dev, d)
-}
-
-// Engine lets gorgonia tensors compute on a device's kernels: gorgonia.New(gorgonia.WithEngine(tensor.NewEngine(dev)), ...).
-// Products of row-major float32 matrices run on the device, everything else in gorgonia's standard engine.
+// Engine lets gorgonia tensors compute on a device's kernels: gorgonia.New(gorgonia.WithEngine(tensor.NewEngine(dev)),
+// ...). Products of row-major float32 matrices run on the device, everything else in gorgonia's standard engine.
 type Engine struct {
 	gt.StdEng
 	dev device.Device
@@ -117,6 +122,7 @@ func (e Engine) MatMul(a, b, c gt.Tensor) error {
 // plain reports whether t is a contiguous row-major float32 matrix.
 func plain(t gt.Tensor) (*gt.Dense, bool) {
 	d, ok := t.(*gt.Dense)
-	return d, ok && d.Dtype() == gt.Float32 && d.Dims() == 2 && d.DataOrder().IsRowMajor() && !d.DataOrder().IsTransposed() &&
+	return d, ok && d.Dtype() == gt.Float32 && d.Dims() == 2 && d.DataOrder().IsRowMajor() &&
+		!d.DataOrder().IsTransposed() &&
 		!d.DataOrder().IsNotContiguous() && !d.RequiresIterator() && !d.IsView()
 }

@@ -16,7 +16,7 @@ func Fill(dst *Tensor, v float32) { dst.dev.Fill(dst.mem, v) }
 func CopyCols(dst, src *Tensor, lo, hi int, acc bool) {
 	rows, n := src.matrix()
 	r, c := dst.matrix()
-	check(lo >= 0 && hi <= n && r == rows && c == hi-lo, "CopyCols", colsWhy(lo, hi), dst, src)
+	checkCols(lo >= 0 && hi <= n && r == rows && c == hi-lo, "CopyCols", lo, hi, dst, src)
 	where("CopyCols", dst, src).CopyRows(dst.mem, c, src.mem.Slice(lo, src.Len()), n, rows, c, acc)
 }
 
@@ -24,8 +24,12 @@ func CopyCols(dst, src *Tensor, lo, hi int, acc bool) {
 func PasteCols(dst, src *Tensor, lo, hi int, acc bool) {
 	rows, n := dst.matrix()
 	r, c := src.matrix()
-	check(lo >= 0 && hi <= n && r == rows && c == hi-lo, "PasteCols", colsWhy(lo, hi), dst, src)
+	checkCols(lo >= 0 && hi <= n && r == rows && c == hi-lo, "PasteCols", lo, hi, dst, src)
 	where("PasteCols", dst, src).CopyRows(dst.mem.Slice(lo, dst.Len()), n, src.mem, c, rows, c, acc)
 }
 
-func colsWhy(lo, hi int) string { return fmt.Sprintf("do not fit columns [%d:%d]", lo, hi) }
+func checkCols(ok bool, op string, lo, hi int, dst, src *Tensor) {
+	if !ok {
+		panic(&ShapeError{Op: op, Why: fmt.Sprintf("do not fit columns [%d:%d]", lo, hi), Shapes: shapes(dst, src)})
+	}
+}

@@ -13,6 +13,10 @@ func RMSNorm(y, inv, x, gain *Tensor, eps float32) {
 // RMSNormGrad accumulates dx and dgain.
 func RMSNormGrad(dx, dgain, dy, x, gain, inv *Tensor) {
 	sameLen("RMSNorm", dx, dy, x)
+	if alias(dx, dgain) {
+		RMSNormGrad(dx, nil, dy, x, gain, inv)
+		dx = nil
+	}
 	rows, cols := x.matrix()
 	where("RMSNorm", dx, dgain, dy, x, gain, inv).
 		RMSNormGrad(dx.Mem(), dgain.Mem(), dy.mem, x.mem, gain.Mem(), inv.mem, rows, cols)
@@ -34,6 +38,11 @@ func LayerNorm(y, mean, inv, x, gain, bias *Tensor, eps float32) {
 // LayerNormGrad accumulates dx, dgain and dbias.
 func LayerNormGrad(dx, dgain, dbias, dy, x, gain, mean, inv *Tensor) {
 	sameLen("LayerNorm", dx, dy, x)
+	if alias(dx, dgain, dbias) {
+		LayerNormGrad(dx, nil, nil, dy, x, gain, mean, inv)
+		LayerNormGrad(nil, dgain, nil, dy, x, gain, mean, inv)
+		dx, dgain = nil, nil
+	}
 	rows, cols := x.matrix()
 	where("LayerNorm", dx, dgain, dbias, dy, x, gain, mean, inv).
 		LayerNormGrad(dx.Mem(), dgain.Mem(), dbias.Mem(), dy.mem, x.mem, gain.Mem(), mean.mem, inv.mem, rows, cols)

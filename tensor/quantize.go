@@ -11,7 +11,8 @@ func QuantizeRows(q, scale, x *Tensor) {
 	where("QuantizeRows", q, scale, x).QuantizeRows(q.mem, scale.mem, x.mem, rows, cols)
 }
 
-// QuantizeWeights: codes in [-levels, levels] of w (out, in) with one scale, or one per row when scale has out elements.
+// QuantizeWeights: codes in [-levels, levels] of w (out, in) with one scale, or one per row when scale has out
+// elements.
 func QuantizeWeights(codes, scale, w *Tensor, levels int, rule device.WeightRule, factor float32) {
 	sameLen("QuantizeWeights", codes, w)
 	rows, cols := w.matrix()
@@ -41,8 +42,8 @@ func LSQGrad(dscale, dq, w, scale *Tensor, levels int, alpha float32) {
 	where("LSQGrad", dscale, dq, w, scale).LSQGrad(dscale.mem, dq.mem, w.mem, scale.mem, rows, cols, levels, alpha)
 }
 
-// QLinear: y = (xq codesᵀ) * xs * ws + bias with an exact integer product; xq (..., in) and codes (out, in) are I8, xs has
-// one element per row of xq, ws one or out, bias (out) may be nil.
+// QLinear: y = (xq codesᵀ) * xs * ws + bias with an exact integer product; xq (..., in) and codes (out, in) are I8, xs
+// has one element per row of xq, ws one or out, bias (out) may be nil.
 func QLinear(y, xq, xs, codes, ws, bias *Tensor) {
 	m, n, k := linearShape("QLinear", y, xq, codes)
 	checkScales(xs, ws, m, n)

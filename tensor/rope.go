@@ -29,7 +29,9 @@ func RoPE(y, x, table *Tensor, offset int, inverse, acc bool) {
 	sameLen("RoPE", y, x)
 	check(x.dims == 4 && table.dims == 2 && x.shape[3] == table.shape[1] && x.shape[3]%2 == 0, "RoPE",
 		"do not fit: x is (B, T, H, D) with even D, the table (positions, D)", x, table)
-	check(offset >= 0 && offset+x.shape[1] <= table.shape[0], "RoPE", "do not fit: the sequence is longer than the table", x, table)
-	where("RoPE", y, x, table).RoPE(y.mem, x.mem, table.mem, device.RoPEShape{Rows: x.shape[0] * x.shape[1], Seq: x.shape[1],
-		Heads: x.shape[2], Dim: x.shape[3], Offset: offset, Inverse: inverse, Acc: acc})
+	check(offset >= 0 && offset+x.shape[1] <= table.shape[0], "RoPE",
+		"do not fit: the sequence is longer than the table", x, table)
+	where("RoPE", y, x, table).RoPE(y.mem, x.mem, table.mem, device.RoPEShape{
+		Rows: x.shape[0] * x.shape[1], Seq: x.shape[1], Heads: x.shape[2], Dim: x.shape[3],
+		Offset: offset, Inverse: inverse, Acc: acc})
 }

@@ -23,6 +23,10 @@ func Gated(f device.UnaryOp, dst, g, u *Tensor) {
 // GatedGrad: dg += dy * f'(g) * u; du += dy * f(g).
 func GatedGrad(f device.UnaryOp, dg, du, dy, g, u *Tensor) {
 	sameLen("Gated", dg, du, dy, g, u)
+	if alias(dg, du) {
+		GatedGrad(f, dg, nil, dy, g, u)
+		dg = nil
+	}
 	where("Gated", dg, du, dy, g, u).GatedGrad(f, dg.Mem(), du.Mem(), dy.mem, g.mem, u.mem)
 }
 

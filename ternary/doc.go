@@ -5,8 +5,9 @@
 // unpacks, and has no arithmetic of its own: Linear multiplies).
 //
 // A quantized weight is code * scale with integer codes: -1, 0, 1 (ternary) or -2..2 with half the scale (the five
-// levels -1, -.5, 0, .5, 1). Activations are int8 per token. Both quantizers pass gradients straight through. The product is
-// a sum of integers, so a frozen layer gives the bits of the training layer, and codes are equal on every device.
+// levels -1, -.5, 0, .5, 1). Activations are int8 per token. Both quantizers pass gradients straight through. The
+// product is a sum of integers, so a frozen layer gives the bits of the training layer, and codes are equal on every
+// device.
 //
 // Sources: BitNet b1.58 (Ma et al. 2024, arXiv 2402.17764), TWN (Li and Liu 2016, arXiv 1605.04711), LSQ (Esser et al.
 // 2019, arXiv 1902.08153), straight-through estimator (Bengio et al. 2013, arXiv 1308.3432).

@@ -10,8 +10,8 @@ import (
 	"setun/tensor"
 )
 
-// Linear: y = Q8(norm(x)) Q(Weight)ᵀ + Bias, x (..., in), Weight (out, in). In training, Weight is a float32 latent weight
-// that both quantizers pass gradients to; after Freeze it is gone and the packed codes remain.
+// Linear: y = Q8(norm(x)) Q(Weight)ᵀ + Bias, x (..., in), Weight (out, in). In training, Weight is a float32 latent
+// weight that both quantizers pass gradients to; after Freeze it is gone and the packed codes remain.
 type Linear struct {
 	Weight *autograd.Value // latent, nil when frozen
 	Bias   *autograd.Value // (out) or nil
@@ -109,7 +109,7 @@ func (l *Linear) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 		x = t.RMSNorm(x, l.Gain, 1e-5)
 	}
 	l.quantize()
-	if l.cfg.FloatActs || l.lambda < 1 {
+	if l.cfg.FloatActs || l.lambda < 1 && l.Weight != nil {
 		return l.blended(t, x)
 	}
 	w := l.Weight
@@ -148,7 +148,7 @@ func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 	}, w), l.Bias)
 }
 
-// Freeze packs the weight and gives up the latent one. The output stays the same to the bit.
+// Freeze packs the weight and gives up the latent one. The output stays that of lambda 1 to the bit.
 func (l *Linear) Freeze() (*Packed, error) {
 	p, err := l.Pack()
 	if err != nil {
@@ -156,6 +156,11 @@ func (l *Linear) Freeze() (*Packed, error) {
 	}
 	if l.Weight != nil {
 		l.Weight.T.Free()
+		for _, v := range []*autograd.Value{l.Weight, l.Scale} {
+			if v != nil && v.Grad != nil {
+				v.Grad.Free()
+			}
+		}
 		l.Weight, l.Scale = nil, nil
 	}
 	return p, nil
@@ -184,7 +189,8 @@ func FromPacked(dev device.Device, p *Packed, cfg Config) (*Linear, error) {
 		return nil, err
 	}
 	if len(p.Scales) != 1 && len(p.Scales) != p.Rows {
-		return nil, fmt.Errorf("ternary: %d scales for %d rows; a packed weight has one scale, or one per row", len(p.Scales), p.Rows)
+		return nil, fmt.Errorf("ternary: %d scales for %d rows; a packed weight has one scale, or one per row",
+			len(p.Scales), p.Rows)
 	}
 	l := &Linear{cfg: cfg.withDefaults(), lambda: 1, out: p.Rows, in: p.Cols}
 	l.codes = tensor.FromCodes(dev, codes, p.Rows, p.Cols)

@@ -2,6 +2,7 @@ package ternary
 
 import (
 	"fmt"
+	"math"
 
 	"setun/internal/trit"
 )
@@ -28,7 +29,7 @@ func pack(name string, codes []int8, rows, cols int, scales []float32) (*Packed,
 	if err != nil {
 		return nil, fmt.Errorf("ternary: %w", err)
 	}
-	if len(codes) != rows*cols {
+	if rows < 1 || cols < 1 || len(codes)/cols != rows || len(codes)%cols != 0 {
 		return nil, fmt.Errorf("ternary: %d codes for a weight of %d x %d", len(codes), rows, cols)
 	}
 	p := &Packed{Format: name, Rows: rows, Cols: cols, Scales: scales, Data: make([]byte, f.Bytes(len(codes)))}
@@ -52,7 +53,7 @@ func (p *Packed) Unpack() ([]int8, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ternary: %w", err)
 	}
-	if p.Rows < 0 || p.Cols < 0 || len(p.Data) != f.Bytes(p.Rows*p.Cols) {
+	if p.Rows < 1 || p.Cols < 1 || p.Rows > math.MaxInt/p.Cols || len(p.Data) != f.Bytes(p.Rows*p.Cols) {
 		return nil, fmt.Errorf("ternary: %d bytes of %s do not hold %d x %d codes", len(p.Data), p.Format, p.Rows, p.Cols)
 	}
 	codes := make([]int8, p.Rows*p.Cols)
@@ -77,5 +78,6 @@ func (p *Packed) BitsPerWeight() float64 {
 }
 
 func (p *Packed) String() string {
-	return fmt.Sprintf("%s weight %d x %d, %s, %.3f bits per weight", p.Codebook(), p.Rows, p.Cols, p.Format, p.BitsPerWeight())
+	return fmt.Sprintf("%s weight %d x %d, %s, %.3f bits per weight", p.Codebook(), p.Rows, p.Cols, p.Format,
+		p.BitsPerWeight())
 }
