@@ -57,7 +57,7 @@ type Config struct {
 	Dir    string    `json:"-"` // where everything goes; empty: no files
 	Resume bool      `json:"-"` // go on from the newest checkpoint in Dir, if there is one
 	Log    io.Writer `json:"-"` // progress; nil: none
-	Unit   string    `json:"-"` // what a target is, for "tokens/s" ("tokens")
+	Unit   string    `json:"-"` // what a target is: "tokens" (default), "images", ...; "bytes" shows losses in bits
 	Poison bool      `json:"-"` // fill freed memory with NaN: for tests
 
 	// OnStep is called before every step with the share of the run that is over, 0 to 1.

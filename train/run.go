@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"setun/autograd"
@@ -113,6 +115,7 @@ func (r *runner) open() error {
 	if err := os.MkdirAll(r.cfg.Dir, 0o755); err != nil {
 		return fmt.Errorf("train: cannot make the folder of the run: %w; choose another folder", err)
 	}
+	tidy(r.cfg.Dir)
 	var notes []string
 	c, path, skipped, err := checkpoint.LoadLatest(r.checkpoints())
 	switch {
@@ -143,6 +146,16 @@ func (r *runner) open() error {
 		r.out.progress.Log("%s", n)
 	}
 	return nil
+}
+
+// tidy removes the temporary files of a run that was killed while it wrote, see package atomicfile.
+func tidy(dir string) {
+	entries, _ := os.ReadDir(dir) // an error shows when the files are opened
+	for _, e := range entries {
+		if ok, _ := filepath.Match(".*.tmp-*", e.Name()); ok {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // putAside renames dir to dir.1, dir.2, ..., the first that is free, and makes dir anew.
@@ -374,6 +387,9 @@ func (r *runner) save() error {
 		c.Optim = append(c.Optim, safetensors.New(n, t.Shape(), t.Floats()))
 	}
 	c.Meta = map[string]string{"format": "setun"}
+	if err := r.out.sync(); err != nil {
+		return err
+	}
 	path, err := checkpoint.Save(r.checkpoints(), c, r.cfg.Keep)
 	if path == "" {
 		return fmt.Errorf("train: checkpoint at step %d: %w", r.step, err)
@@ -401,19 +417,23 @@ func (r *runner) restore(c *checkpoint.Checkpoint) error {
 	if err := json.Unmarshal(st.Data, &pos); err != nil {
 		return fmt.Errorf("its data position is not readable: %w", err)
 	}
-	if err := LoadParams(r.model, c.Weights); err != nil {
+	putWeights, err := matchParams(r.model, c.Weights)
+	if err != nil {
 		return err
 	}
 	moments := map[string]*tensor.Tensor{}
 	for n, t := range r.opt.State() {
 		moments[n] = t
 	}
-	if err := load(moments, c.Optim, "optimizer state"); err != nil {
+	putMoments, err := match(moments, c.Optim, "optimizer state")
+	if err != nil {
 		return err
 	}
 	if err := r.data.Train.Restore(pos); err != nil {
 		return err
 	}
+	putWeights()
+	putMoments()
 	r.opt.SetSteps(st.OptSteps)
 	r.step, r.pos, r.seconds, r.recent = c.Step, pos, st.Seconds, st.Recent
 	r.evalDue = st.EvalDue && r.data.Val != nil
@@ -483,43 +503,54 @@ func diff(prefix string, x, y map[string]any) string {
 // LoadParams copies weights of a checkpoint into a model. Every parameter must be there with its shape, and nothing
 // else.
 func LoadParams(m Model, ws []safetensors.Tensor) error {
+	put, err := matchParams(m, ws)
+	if err == nil {
+		put()
+	}
+	return err
+}
+
+func matchParams(m Model, ws []safetensors.Tensor) (put func(), err error) {
 	to := map[string]*tensor.Tensor{}
 	for n, v := range m.Params() {
 		to[n] = v.T
 	}
-	if err := load(to, ws, "weights"); err != nil {
-		return err
-	}
-	for _, v := range m.Params() {
-		v.Changed()
-	}
-	return nil
+	values, err := match(to, ws, "weights")
+	return func() {
+		values()
+		for _, v := range m.Params() {
+			v.Changed()
+		}
+	}, err
 }
 
-func load(to map[string]*tensor.Tensor, from []safetensors.Tensor, what string) error {
-	values := make([][]float32, len(from))
-	for i, f := range from {
+// match checks that from has what to needs; put copies it.
+func match(to map[string]*tensor.Tensor, from []safetensors.Tensor, what string) (put func(), err error) {
+	values := map[string][]float32{}
+	for _, f := range from {
 		t, ok := to[f.Name]
 		if !ok {
-			return fmt.Errorf("its %s hold %q, which this model does not have; was it made with another configuration?",
+			return nil, fmt.Errorf("its %s hold %q, which this model does not have; was it made with another configuration?",
 				what, f.Name)
 		}
 		if fmt.Sprint(t.Shape()) != fmt.Sprint(f.Shape) {
-			return fmt.Errorf("its %s hold %q of shape %v, this model needs %v; was it made with another configuration?",
+			return nil, fmt.Errorf("its %s hold %q of shape %v, this model needs %v; was it made with another configuration?",
 				what, f.Name, f.Shape, t.Shape())
 		}
 		v, err := safetensors.Values[float32](f)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		values[i] = v
+		values[f.Name] = v
 	}
-	if len(from) != len(to) {
-		return fmt.Errorf("its %s hold %d tensors, this model needs %d; was it made with another configuration?",
-			what, len(from), len(to))
+	for _, name := range slices.Sorted(maps.Keys(to)) {
+		if _, ok := values[name]; !ok {
+			return nil, fmt.Errorf("its %s lack %q, which this model needs; was it made with another configuration?", what, name)
+		}
 	}
-	for i, f := range from {
-		to[f.Name].SetFloats(values[i])
-	}
-	return nil
+	return func() {
+		for name, v := range values {
+			to[name].SetFloats(v)
+		}
+	}, nil
 }

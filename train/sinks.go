@@ -69,9 +69,12 @@ func (s *sinks) train(r *runner, loss, norm, factor float64, targets int) error 
 		s.rate += 0.1 * (now - s.rate)
 	}
 	s.last = now
-	fields := []metrics.Field{{Name: "loss", Value: loss}, {Name: "bits", Value: Bits(loss)}}
+	fields := []metrics.Field{metrics.Loss(loss)}
+	if s.bits() {
+		fields = append(fields, metrics.BitsPerByte(Bits(loss)))
+	}
 	if !math.IsNaN(s.val) {
-		fields = append(fields, metrics.Field{Name: "val", Value: Bits(s.val)})
+		fields = append(fields, metrics.Field{Name: "held out", Value: s.shown(s.val)})
 	}
 	if s.rate > 0 {
 		fields = append(fields, metrics.Field{Value: s.rate, Unit: s.cfg.Unit + "/s"})
@@ -85,7 +88,7 @@ func (s *sinks) train(r *runner, loss, norm, factor float64, targets int) error 
 func (s *sinks) eval(r *runner, loss float64) error {
 	s.val = loss
 	s.last = time.Time{} // evaluation is no training time
-	s.progress.Log("step %d: held out %.4f nats, %.4f bits", r.step, loss, Bits(loss))
+	s.progress.Log("step %d: held out %.4f %s", r.step, s.shown(loss), s.lossUnit())
 	return s.write(r, metrics.Eval, map[string]float64{"loss": loss, "bits": Bits(loss)})
 }
 
@@ -105,6 +108,14 @@ func (s *sinks) write(r *runner, kind string, values map[string]float64) error {
 	return nil
 }
 
+// sync flushes the metrics to the disk, so that a checkpoint never knows more steps than they do.
+func (s *sinks) sync() error {
+	if s.jsonl == nil {
+		return nil
+	}
+	return s.jsonl.Sync()
+}
+
 // plot draws the loss curves so far.
 func (s *sinks) plot() error {
 	if s.jsonl == nil {
@@ -121,16 +132,24 @@ func (s *sinks) plot() error {
 			c = &curves[1]
 		}
 		c.X = append(c.X, float64(rec.Step))
-		c.Y = append(c.Y, rec.Values["bits"])
+		c.Y = append(c.Y, s.shown(rec.Values["loss"]))
 	}
-	return metrics.WriteLossPNG(s.path("loss.png"), curves, filepath.Base(s.cfg.Dir), "step",
-		"loss (bits per "+s.unit()+")")
+	return metrics.WriteLossPNG(s.path("loss.png"), curves, filepath.Base(s.cfg.Dir), "step", s.lossUnit())
 }
 
-func (s *sinks) unit() string {
-	u := s.cfg.Unit
-	if n := len(u); n > 1 && u[n-1] == 's' {
-		u = u[:n-1]
+// bits reports whether people read this loss in bits per byte.
+func (s *sinks) bits() bool { return s.cfg.Unit == "bytes" }
+
+func (s *sinks) shown(nats float64) float64 {
+	if s.bits() {
+		return Bits(nats)
 	}
-	return u
+	return nats
+}
+
+func (s *sinks) lossUnit() string {
+	if s.bits() {
+		return "bits per byte"
+	}
+	return "nats"
 }

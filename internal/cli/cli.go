@@ -118,6 +118,9 @@ func Main(run func(ctx context.Context, args []string) error) {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return
 	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
 	os.Exit(1)
 }
