@@ -40,7 +40,7 @@ var imports = map[string][]string{
 	"setun/llm": {"setun/autograd", "setun/data", "setun/device", "setun/nn", "setun/tensor", "setun/ternary"},
 
 	"setun/train/checkpoint": {"setun/format/safetensors", "setun/internal/atomicfile"},
-	"setun/train/metrics": {"setun/internal/atomicfile", "setun/internal/rss", "github.com/schollz/progressbar/v3",
+	"setun/train/metrics": {"setun/internal/atomicfile", "setun/internal/rss", "gonum.org/v1/gonum/stat", "github.com/schollz/progressbar/v3",
 		"golang.org/x/term", "gonum.org/v1/plot", "gonum.org/v1/plot/*", "gonum.org/v1/plot/vg/*"},
 	"setun/train": {"setun/autograd", "setun/data", "setun/format/safetensors", "setun/optim", "setun/tensor",
 		"setun/train/checkpoint", "setun/train/metrics"},

@@ -51,6 +51,11 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	steps := *epochs * images.Train.N / fl.Batch
+	if steps == 0 {
+		return fmt.Errorf("-batch is %d, more than %d training images in %d epochs; make it smaller", fl.Batch, images.Train.N,
+			*epochs)
+	}
 	dev, threads, err := fl.Open()
 	if err != nil {
 		return err
@@ -59,7 +64,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	test, err := images.Test.Eval(500, 0)
+	test, err := images.Test.Eval(250, 0)
 	if err != nil {
 		return err
 	}
@@ -75,7 +80,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	opt := fl.Optim()
 	opt.Beta2 = 0.999
-	res, err := train.Run(ctx, train.Config{Steps: *epochs * images.Train.N / fl.Batch, Seed: fl.Seed, Optimizer: opt, Clip: -1,
+	res, err := train.Run(ctx, train.Config{Steps: steps, Seed: fl.Seed, Optimizer: opt, Clip: -1,
 		Schedule: optim.Schedule{Warmup: 0.005, Final: 0.01}, Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "images",
 		Model: meta}, m, train.Data{Train: batches, Val: test})
 	if err != nil {
@@ -171,7 +176,7 @@ func conv(mk maker, h, w, classes int) nn.Sequential {
 	})
 	norm := func(c int) nn.Layer { return nn.NewRMSNorm(mk.Maker, c, 0) }
 	return nn.Sequential{
-		&nn.Conv2D{Proj: nn.NewLinear(mk.Maker, 9, 32, true), Size: 3, Stride: 1, Pad: 1}, norm(32), relu,
+		&nn.Conv2D{Proj: nn.NewLinear(mk.Maker, 25, 32, true), Size: 5, Stride: 2, Pad: 2}, norm(32), relu,
 		&nn.Conv2D{Proj: mk.linear(9*32, 64), Size: 3, Stride: 2, Pad: 1}, norm(64), relu,
 		&nn.Conv2D{Proj: mk.linear(9*64, 128), Size: 3, Stride: 2, Pad: 1}, norm(128), relu,
 		pool, nn.NewLinear(mk.Maker, 128, classes, true),

@@ -69,7 +69,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	arch := f.String("arch", "qwen3", "graph: "+strings.Join(llm.Archs, ", "))
 	rule := f.String("rule", "", "how weights are quantized: twn, absmean or lsq")
 	context_ := f.Int("context", 128, "bytes per sequence")
-	warmup := f.Float64("quant-warmup", 0, "share of the run in which quantization is blended in")
+	warmup := f.Float64("quant-warmup", 0.6, "share of the run in which quantization is blended in")
 	micro := f.Int("accum", 1, "batches per step")
 	evals := f.Int("val-windows", 512, "held-out sequences that the last evaluation reads; those before read an eighth")
 	if err := cli.Parse(f, args); err != nil {
@@ -90,7 +90,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	if *warmup < 0 || *warmup > 1 {
+	if !(*warmup >= 0 && *warmup <= 1) {
 		return fmt.Errorf("-quant-warmup is %g; it must be between 0 and 1", *warmup)
 	}
 	if *minutes != 0 {
@@ -290,6 +290,9 @@ func load(dir string, dev device.Device) (*llm.Model, saved, error) {
 	}
 	if err := json.Unmarshal(cfg.Model, &meta); err != nil {
 		return nil, meta, fmt.Errorf("%s: the checkpoint does not describe a language model: %w", dir, err)
+	}
+	if meta.LLM.Vocab == 0 {
+		return nil, meta, fmt.Errorf("%s: the checkpoint is not of a language model; name a run of gopher", dir)
 	}
 	model, err := llm.New(tensor.NewMaker(dev, 0), meta.LLM)
 	if err != nil {

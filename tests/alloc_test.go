@@ -1,0 +1,106 @@
+package tests
+
+import (
+	"runtime"
+	"runtime/debug"
+	"testing"
+
+	"setun/autograd"
+	"setun/data"
+	"setun/device/cpu"
+	"setun/llm"
+	"setun/optim"
+	"setun/tensor"
+)
+
+// TestAllocations measures training in its steady state: what a step allocates on the heap follows from the number of
+// operations and not from the size of the data, and device memory comes from the pool alone.
+func TestAllocations(t *testing.T) {
+	if buildSetting("-race") == "true" {
+		t.Skip("the race detector allocates")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties the kernels' pools of scratch
+	for _, weights := range []llm.Weights{llm.FP32Weights, llm.TernaryWeights} {
+		gradSmall, optSmall := measureStep(t, weights, 2, 8, 16)
+		gradLarge, optLarge := measureStep(t, weights, 8, 32, 64)
+		for _, c := range []struct {
+			what         string
+			small, large cost
+			limit        float64 // objects
+		}{
+			{"operation of a step", gradSmall, gradLarge, 8},
+			{"parameter in the optimizer", optSmall, optLarge, 40}, // Muon takes some 30 operations for a matrix
+		} {
+			if c.small.objects > c.limit {
+				t.Errorf("%s: %.1f objects for each %s, want at most %.0f", weights, c.small.objects, c.what, c.limit)
+			}
+			if c.large.objects > 1.1*c.small.objects || c.large.bytes > 1.1*c.small.bytes {
+				t.Errorf("%s: %+v for each %s with large sizes, %+v with small ones", weights, c.large, c.what, c.small)
+			}
+		}
+	}
+}
+
+type cost struct{ objects, bytes float64 }
+
+// measureStep gives the cost of a step for each operation on the tape, and of the optimizer for each parameter.
+func measureStep(t *testing.T, weights llm.Weights, batch, context, width int) (grad, opt cost) {
+	dev := cpu.New(1)
+	model, err := llm.New(tensor.NewMaker(dev, 1), llm.Config{Vocab: 64, Context: context, Depth: 2, Width: width, Heads: 2,
+		KVHeads: 2, Hidden: 2 * width, Weights: weights, QKNorm: true, MLP: "swiglu", Tied: true, Theta: 10000, Eps: 1e-5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := optim.Collect(model.Params())
+	o, err := optim.New(optim.Config{}, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	windows, err := data.NewWindows(data.NewStream(tinyText(4*batch*context)), batch, context, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := windows.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := tensor.NewPool(dev)
+	tape := autograd.Tape{Pool: pool, Grad: true}
+	nodes := 0
+	gradient := func() {
+		optim.ZeroGrad(params)
+		loss := model.Loss(&tape, b)
+		nodes = tape.Nodes()
+		tape.Backward(loss)
+		tape.Reset()
+	}
+	update := func() { o.Step(1, optim.Clip(optim.GradNorm(params), 1)) }
+	gradient()
+	update()
+	held := pool.Held()
+	grad, opt = allocated(gradient, float64(nodes)), allocated(update, float64(len(params)))
+	if pool.Held() != held {
+		t.Errorf("%s: the pool holds %d bytes after the first step, %d later", weights, held, pool.Held())
+	}
+	if pool.InUse() != 0 {
+		t.Errorf("%s: %d bytes are in use between steps", weights, pool.InUse())
+	}
+	t.Logf("%s, batch %d of %d, %d channels: %d operations of %.1f objects, %.0f bytes; peak of the tape %d kB; "+
+		"%d parameters in the optimizer of %.1f objects, %.0f bytes", weights, batch, context, width, nodes, grad.objects,
+		grad.bytes, pool.Peak()>>10, len(params), opt.objects, opt.bytes)
+	return grad, opt
+}
+
+// allocated is what f allocates, divided by n.
+func allocated(f func(), n float64) cost {
+	const runs = 5
+	objects := testing.AllocsPerRun(runs, f) // on one processor
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range runs {
+		f()
+	}
+	runtime.ReadMemStats(&after)
+	return cost{objects / n, float64(after.TotalAlloc-before.TotalAlloc) / (runs * n)}
+}
