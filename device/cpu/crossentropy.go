@@ -3,6 +3,8 @@ package cpu
 import (
 	"math"
 
+	"github.com/chewxy/math32"
+
 	"setun/device"
 )
 
@@ -41,7 +43,7 @@ func (d *Device) CrossEntropy(loss, rowLoss, stats, logits, targets device.Mem, 
 // logSumExp is log sum exp x, shifted by the largest.
 func logSumExp(x []float32) float64 {
 	m := maxRow(x)
-	if math.IsInf(float64(m), 0) {
+	if math32.IsInf(m, 0) {
 		m = 0 // Inf - Inf would hide the infinity
 	}
 	sum := 0.0

@@ -1,6 +1,10 @@
 package cpu
 
-import "math"
+import (
+	"math"
+
+	"github.com/chewxy/math32"
+)
 
 // exp(x) = 2^(k/32) * 2^(r/32) with k whole and |r| <= 1/2: a table times a cubic, in float64. After expf of ARM's
 // optimized routines (and glibc). Relative error 6e-10, so that rounding to float32 is nearly always right.
@@ -60,7 +64,7 @@ func expRow(y, x []float32, shift float32) float64 {
 
 // maxRow is the largest element that is not NaN, -Inf without any.
 func maxRow(x []float32) float32 {
-	m := float32(math.Inf(-1))
+	m := math32.Inf(-1)
 	for _, v := range x {
 		if v > m {
 			m = v

@@ -4,11 +4,13 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/chewxy/math32"
+
 	"setun/device"
 	"setun/internal/par"
 )
 
-var nan32 = float32(math.NaN())
+var nan32 = math32.NaN()
 
 // roundCode is roundEven(v) for |v| < 128: the sum leaves it in the low bits of the significand.
 func roundCode(v float32) int8 { return int8(math.Float32bits(v + 3<<22)) }
