@@ -291,6 +291,43 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// What a custom operation saves but did not make stays with its owner.
+func TestSaveLeavesTheTensorsOfOthers(t *testing.T) {
+	op := product
+	op.Forward = func(c *autograd.Ctx, in []*tensor.Tensor) *tensor.Tensor {
+		y := c.New(in[0].Shape()...)
+		tensor.Mul(y, in[0], in[1])
+		c.Save(in[1])
+		return y
+	}
+	dev := devicetest.Opaque(cpu.New(1))
+	for _, p := range []*tensor.Pool{pool(dev), nil} {
+		tp := autograd.Tape{Pool: p, Grad: true}
+		x, w := param(dev, 1, 3), param(dev, 2, 3)
+		y := tp.Exp(x)
+		early := tp.Tanh(y) // its gradient needs y after that of op has run
+		tp.Backward(tp.Sum(tp.Add(early, tp.Add(tp.Custom(op, w, y), tp.Custom(op, y, w)))))
+		tp.Reset()
+		wf := w.T.Floats()
+		var want []float64
+		for i, v := range x.T.Floats() {
+			e := math.Exp(float64(v))
+			want = append(want, e*(1-math.Pow(math.Tanh(e), 2)+2*float64(wf[i])))
+		}
+		near(t, "dx", x.Grad.Floats(), want, 1e-5)
+		for _, v := range []*value{x, w} {
+			v.T.Free()
+			v.Grad.Free()
+		}
+		if p != nil {
+			p.Close()
+		}
+	}
+	if err := dev.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A chain needs the memory of what is alive, not of all it ever made.
 func TestMemoryIsFreedEarly(t *testing.T) {
 	dev := cpu.New(1)

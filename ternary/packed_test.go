@@ -144,6 +144,10 @@ func TestPackedErrors(t *testing.T) {
 			return err
 		},
 			"2 codes for a weight of -1 x -2"},
+		{"size that overflows", func() error {
+			_, err := ternary.NewPacked(ternary.Ternary, make([]int8, 4), 1<<62+1, 4, one)
+			return err
+		}, "4 codes for a weight of 4611686018427387905 x 4"},
 		{"five as ternary", func() error {
 			p, err := ternary.NewPacked(ternary.Five, []int8{2, -2, 1}, 1, 3, one)
 			if err != nil {

@@ -27,6 +27,7 @@ import (
 
 // bin is the folder of the commands in models/, built once.
 var bin = sync.OnceValues(func() (string, error) {
+	built = true
 	dir, err := os.MkdirTemp("", "setun-commands-")
 	if err != nil {
 		return "", err
@@ -38,7 +39,7 @@ var bin = sync.OnceValues(func() (string, error) {
 	return dir, os.Chmod(dir, 0o755) // for a test that runs as another user
 })
 
-var built = false
+var built bool
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -56,7 +57,6 @@ func command(t *testing.T, name string, args ...string) *exec.Cmd {
 	if runtime.GOOS == "js" || runtime.GOOS == "wasip1" {
 		t.Skip("no processes on this system")
 	}
-	built = true
 	dir, err := bin()
 	if err != nil {
 		t.Fatal(err)

@@ -195,6 +195,9 @@ func (r *run) compare(dev device.Device) error {
 			if k != i && g != nil {
 				return fmt.Errorf("input %d wants no gradient and gets one", k)
 			}
+			if k == i && g == nil && once[i] != nil {
+				return fmt.Errorf("input %d gets no gradient when no other input wants one", i)
+			}
 			for j := range g {
 				if !near(g[j], once[i][j]) {
 					return fmt.Errorf("%s: the gradient is %g, and %g when no other input wants one", r.at(i, j), once[i][j], g[j])

@@ -152,6 +152,21 @@ type recorder struct {
 func (r *recorder) Helper()      {}
 func (r *recorder) Error(...any) { r.errors++ }
 
+// An operation that forgets an input when it is the only one to want a gradient.
+func TestCompareTriesEachInputAlone(t *testing.T) {
+	err := gradtest.Checker{}.Compare(cpu.New(1), func(t *autograd.Tape, in []*autograd.Value) *autograd.Value {
+		b := in[1]
+		if !in[0].WantsGrad() {
+			b = autograd.NewConst(b.T)
+		}
+		return t.Mul(in[0], b)
+	}, gradtest.Shape(2), gradtest.Shape(2))
+	const want = "gradtest: input 1 gets no gradient when no other input wants one"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 // The inputs are what their description says.
 func TestInput(t *testing.T) {
 	in := gradtest.Input{Shape: []int{40}, Min: -2, Max: 1, Away: 0.5}
