@@ -292,17 +292,17 @@ func load(path string) (*Checkpoint, error) {
 	st, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: %s does not exist; %s", none, path, others(path))
+		return nil, fmt.Errorf("%w: %s does not exist; %s", errNone, path, others(path))
 	case err != nil:
 		return nil, fmt.Errorf("checkpoint: %w", atomicfile.Explain("read", path, err))
 	case !st.IsDir():
-		return nil, fmt.Errorf("%w: %s is a file: give the folder of a checkpoint", none, path)
+		return nil, fmt.Errorf("%w: %s is a file: give the folder of a checkpoint", errNone, path)
 	}
 	file := filepath.Join(path, stateFile)
 	text, err := readFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		if in, err := list(path); err == nil {
-			return nil, fmt.Errorf("%w: %s holds checkpoints and is none: give one of them, as %s", none, path, in[0].path)
+			return nil, fmt.Errorf("%w: %s holds checkpoints and is none: give one of them, as %s", errNone, path, in[0].path)
 		}
 	}
 	if err != nil {
@@ -377,7 +377,7 @@ func loadTensors(path string, want fileSum) ([]safetensors.Tensor, map[string]st
 	return all, st.Meta(), nil
 }
 
-var none = fmt.Errorf("checkpoint: %w", ErrNone)
+var errNone = fmt.Errorf("checkpoint: %w", ErrNone)
 
 type stepFolder struct {
 	step int
@@ -388,7 +388,7 @@ type stepFolder struct {
 func list(dir string) ([]stepFolder, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: the folder %s does not exist", none, dir)
+		return nil, fmt.Errorf("%w: the folder %s does not exist", errNone, dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", atomicfile.Explain("read", dir, err))
@@ -401,7 +401,7 @@ func list(dir string) ([]stepFolder, error) {
 		}
 	}
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("%w: the folder %s has no step-... folders", none, dir)
+		return nil, fmt.Errorf("%w: the folder %s has no step-... folders", errNone, dir)
 	}
 	var all []stepFolder
 	for step, path := range paths {
