@@ -16,6 +16,7 @@ import (
 func Example() {
 	const text = "the cat sat on the mat.\n"
 	c := llm.Depth(1)
+	c.SetWidth(32)
 	c.Context = len(text)
 	m, err := llm.New(tensor.NewMaker(cpu.New(0), 1), c)
 	if err != nil {
@@ -34,7 +35,7 @@ func Example() {
 		return
 	}
 	tape := autograd.Tape{Pool: tensor.NewPool(m.Device()), Grad: true}
-	const steps = 120
+	const steps = 200
 	for step := range steps {
 		optim.ZeroGrad(ps)
 		tape.Backward(m.Loss(&tape, b))

@@ -327,6 +327,9 @@ func TestGenerate(t *testing.T) {
 
 // TopK and TopP keep the most likely tokens, and what is kept is drawn by its probability.
 func TestSampling(t *testing.T) {
+	if testing.Short() {
+		t.Skip("draws thousands of tokens")
+	}
 	c := small()
 	c.Tied, c.Context = false, 4
 	m := build(t, cpu.New(1), c)
