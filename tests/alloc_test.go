@@ -46,8 +46,9 @@ type cost struct{ objects, bytes float64 }
 // measureStep gives the cost of a step for each operation on the tape, and of the optimizer for each parameter.
 func measureStep(t *testing.T, weights llm.Weights, batch, context, width int) (grad, opt cost) {
 	dev := cpu.New(1)
-	model, err := llm.New(tensor.NewMaker(dev, 1), llm.Config{Vocab: 64, Context: context, Depth: 2, Width: width, Heads: 2,
-		KVHeads: 2, Hidden: 2 * width, Weights: weights, QKNorm: true, MLP: "swiglu", Tied: true, Theta: 10000, Eps: 1e-5})
+	model, err := llm.New(tensor.NewMaker(dev, 1), llm.Config{Vocab: 64, Context: context, Depth: 2, Width: width,
+		Heads: 2, KVHeads: 2, Hidden: 2 * width, Weights: weights, QKNorm: true, MLP: "swiglu", Tied: true,
+		Theta: 10000, Eps: 1e-5})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// refuse checks how a command ends on what it was given: exit status 1 and one line on stderr that has the words, and no
-// half-written file below dir.
+// refuse checks how a command ends on what it was given: exit status 1 and one line on stderr that has the words, and
+// no half-written file below dir.
 func refuse(t *testing.T, cmd *exec.Cmd, dir string, words ...string) {
 	t.Helper()
 	code, stdout, stderr := execute(t, cmd)
@@ -138,11 +138,14 @@ func TestBadData(t *testing.T) {
 		data          func(t *testing.T) string
 		want          []string // beside the path
 	}{
-		{"missing", "gopher", func(t *testing.T) string { return filepath.Join(t.TempDir(), "none") }, []string{"check the path"}},
-		{"empty file", "gopher", func(t *testing.T) string { return writeFile(t, t.TempDir(), "a.go", "") }, []string{"no text", "give"}},
+		{"missing", "gopher", func(t *testing.T) string { return filepath.Join(t.TempDir(), "none") },
+			[]string{"check the path"}},
+		{"empty file", "gopher", func(t *testing.T) string { return writeFile(t, t.TempDir(), "a.go", "") },
+			[]string{"no text", "give"}},
 		{"short", "gopher", func(t *testing.T) string { return writeFile(t, t.TempDir(), "a.go", "func f") },
 			[]string{"too few", "more text"}},
-		{"empty folder", "gopher", func(t *testing.T) string { return t.TempDir() }, []string{"no file ending in .go", "check"}},
+		{"empty folder", "gopher", func(t *testing.T) string { return t.TempDir() },
+			[]string{"no file ending in .go", "check"}},
 		{"other files", "gopher", func(t *testing.T) string {
 			dir := t.TempDir()
 			writeFile(t, dir, "a.txt", "text")
@@ -151,7 +154,8 @@ func TestBadData(t *testing.T) {
 		{"missing", "fashion", func(t *testing.T) string { return filepath.Join(t.TempDir(), "none") },
 			[]string{"train-images-idx3-ubyte", "get the four files"}},
 		{"text", "fashion", func(t *testing.T) string {
-			return change(t, "train-images-idx3-ubyte", func([]byte) []byte { return []byte("hello, world, this is no picture") })
+			return change(t, "train-images-idx3-ubyte",
+				func([]byte) []byte { return []byte("hello, world, this is no picture") })
 		}, []string{"train-images-idx3-ubyte", "download"}},
 		{"cut", "fashion", func(t *testing.T) string {
 			return change(t, "t10k-images-idx3-ubyte", func(b []byte) []byte { return b[:len(b)-1] })
@@ -236,12 +240,15 @@ func TestBadRuns(t *testing.T) {
 		{"generate flipped", spoil("model.safetensors", flip), generate(), "damaged|model.safetensors|new run"},
 		{"generate flipped step", spoil("model.safetensors", flip), generate("checkpoints", last),
 			"model.safetensors|" + last + "|use another|" + before},
-		{"generate from nothing", func(t *testing.T, run string) { remove(t, run) }, generate(), "no checkpoint|does not exist"},
-		{"generate from no run", func(t *testing.T, run string) { remove(t, run, "checkpoints") }, generate(), "no checkpoint"},
+		{"generate from nothing", func(t *testing.T, run string) { remove(t, run) }, generate(),
+			"no checkpoint|does not exist"},
+		{"generate from no run", func(t *testing.T, run string) { remove(t, run, "checkpoints") }, generate(),
+			"no checkpoint"},
 		{"generate from a file", nothing, generate("metrics.jsonl"), "metrics.jsonl|folder"},
 		{"eval from nothing", func(t *testing.T, run string) { remove(t, run) },
 			func(run string) []string { return []string{"eval", "-data", text, "-model", run} }, "no checkpoint|does not exist"},
-		{"generate from images", nothing, func(string) []string { return generate()(other) }, "language model|" + filepath.Base(other)},
+		{"generate from images", nothing, func(string) []string { return generate()(other) },
+			"language model|" + filepath.Base(other)},
 		{"eval of short text", nothing, func(run string) []string {
 			return []string{"eval", "-model", run, "-data", writeFile(t, t.TempDir(), "a.go", strings.Repeat("x", 100))}
 		}, "too few|context of 32"},
@@ -260,7 +267,8 @@ func TestBadRuns(t *testing.T) {
 		}, "cannot resume|other data|same files"},
 		{"out is a file", nothing, func(run string) []string { return gopher(text, filepath.Join(run, "metrics.jsonl")) },
 			"metrics.jsonl|choose another"},
-		{"out below a file", nothing, func(run string) []string { return gopher(text, filepath.Join(run, "metrics.jsonl", "run")) },
+		{"out below a file", nothing,
+			func(run string) []string { return gopher(text, filepath.Join(run, "metrics.jsonl", "run")) },
 			"metrics.jsonl|choose another"},
 		{"out is empty", nothing, func(string) []string { return gopher(text, "") }, "-out is empty|name a folder"},
 		{"metrics is a folder", func(t *testing.T, run string) {
@@ -289,7 +297,8 @@ func TestBadRuns(t *testing.T) {
 		}
 		writeFile(t, run, filepath.Join("checkpoints", last, "state.json"), "{")
 		out := must(t, "gopher", resume()(run)...)
-		if !strings.Contains(out, "skipped: ") || !strings.Contains(out, "resumed from "+filepath.Join(run, "checkpoints", before)) {
+		from := filepath.Join(run, "checkpoints", before)
+		if !strings.Contains(out, "skipped: ") || !strings.Contains(out, "resumed from "+from) {
 			t.Errorf("it says\n%s", out)
 		}
 		if !bytes.Equal(weightsOf(t, run, 40), weightsOf(t, good, 40)) {

@@ -87,8 +87,9 @@ func TestNoPermission(t *testing.T) {
 		t.Skipf("cannot run as another user: %v", err)
 	}
 	run := filepath.Join(closed, "run")
-	refuse(t, as(command(t, "gopher", gopher(secret, filepath.Join(dir, "out"))...)), dir, "secret.go", "permission denied", "make it readable")
+	refuse(t, as(command(t, "gopher", gopher(secret, filepath.Join(dir, "out"))...)), dir, "secret.go",
+		"permission denied", "make it readable")
 	refuse(t, as(command(t, "gopher", gopher(text, run)...)), dir, run, "permission denied", "choose another folder")
-	refuse(t, as(command(t, "gopher", gopher(text, closed)...)), dir, filepath.Join(closed, "metrics.jsonl"), "permission denied",
-		"choose a place")
+	refuse(t, as(command(t, "gopher", gopher(text, closed)...)), dir, filepath.Join(closed, "metrics.jsonl"),
+		"permission denied", "choose a place")
 }

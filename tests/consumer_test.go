@@ -19,7 +19,8 @@ func TestConsumer(t *testing.T) {
 	}
 	var steps int
 	var bits float64 // it starts at 8; the last byte tells the next one but for 0.8
-	if n, err := fmt.Sscanf(string(out), "trained %d steps: %f bits", &steps, &bits); n != 2 || steps != 100 || !(bits < 1.5) {
+	n, err := fmt.Sscanf(string(out), "trained %d steps: %f bits", &steps, &bits)
+	if n != 2 || steps != 100 || !(bits < 1.5) {
 		t.Errorf("%v: %s", err, out)
 	}
 }

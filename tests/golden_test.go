@@ -27,8 +27,8 @@ type golden struct {
 	Weights string    `json:"weights"` // checksum after the last step, see goldenBuild
 }
 
-// TestGolden trains the tiny models as ever: a change of any number on the way shows here. After a change that is meant,
-// go test ./tests -run TestGolden -update writes the file anew; the difference belongs in the commit.
+// TestGolden trains the tiny models as ever: a change of any number on the way shows here. After a change that is
+// meant, go test ./tests -run TestGolden -update writes the file anew; the difference belongs in the commit.
 func TestGolden(t *testing.T) {
 	got := map[string]golden{}
 	for _, m := range tinies() {

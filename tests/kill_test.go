@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// TestKill kills a training run (kill -9) at random moments and resumes it, until it is done: the weights have the bits
-// of a run that was left alone, and every step is recorded once. A run that gets done before its next kill is followed by
-// another. SETUN_KILLS sets the number of kills.
+// TestKill kills a training run (kill -9) at random moments and resumes it, until it is done: the weights have the
+// bits of a run that was left alone, and every step is recorded once. A run that gets done before its next kill is
+// followed by another. SETUN_KILLS sets the number of kills.
 func TestKill(t *testing.T) {
 	kills := 5
 	if testing.Short() {
@@ -91,6 +91,7 @@ func TestKill(t *testing.T) {
 			t.Errorf("run %d: result %v", run, r)
 		}
 	}
-	t.Logf("%d kills, %d of them before the first word; %d times training went on from a checkpoint; a run left alone took %v",
+	t.Logf("%d kills, %d of them before the first word; %d times training went on from a checkpoint; "+
+		"a run left alone took %v",
 		killed, atLoad, restarts, alone.Round(time.Millisecond))
 }

@@ -37,7 +37,8 @@ func TestOpaqueTraining(t *testing.T) {
 			t.Fatal(err)
 		}
 		rec := &recorder{Model: model}
-		result, err := train.Run(t.Context(), train.Config{Steps: 20, Seed: 1, EvalEvery: 10}, rec, train.Data{Train: windows, Val: val})
+		result, err := train.Run(t.Context(), train.Config{Steps: 20, Seed: 1, EvalEvery: 10}, rec,
+			train.Data{Train: windows, Val: val})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,8 +11,8 @@ import (
 	"setun/tensor"
 )
 
-// TestOracle compares the loss of the tiny models with a transformer in plain float64 loops that shares no code with the
-// house.
+// TestOracle compares the loss of the tiny models with a transformer in plain float64 loops that shares no code with
+// the house.
 func TestOracle(t *testing.T) {
 	batch, err := tinyData(t).Next(t.Context())
 	if err != nil {

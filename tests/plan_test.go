@@ -92,9 +92,11 @@ func TestPlan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("recomputed blocks %t: %.2f billion parameters; GB: weights %.1f, codes %.1f, gradients %.1f, optimizer %.1f, "+
-			"activations %.2f; %.1f Tera multiply-adds", recompute, float64(p.params)/1e9, float64(p.weights)/1e9,
-			float64(p.codes)/1e9, float64(p.gradients)/1e9, float64(p.optimizer)/1e9, float64(p.act)/1e9, float64(p.mulAdds)/1e12)
+		t.Logf("recomputed blocks %t: %.2f billion parameters; GB: weights %.1f, codes %.1f, gradients %.1f, "+
+			"optimizer %.1f, activations %.2f; %.1f Tera multiply-adds", recompute, float64(p.params)/1e9,
+			float64(p.weights)/1e9,
+			float64(p.codes)/1e9, float64(p.gradients)/1e9, float64(p.optimizer)/1e9, float64(p.act)/1e9,
+			float64(p.mulAdds)/1e12)
 
 		c, f, v := int64(cfg.Width), int64(cfg.Hidden), int64(cfg.Vocab)
 		linear := int64(cfg.Depth) * (4*c*c + 3*c*f)

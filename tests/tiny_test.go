@@ -27,8 +27,8 @@ type tiny struct {
 
 // tinies cover all weights, norms, feed-forward blocks, heads and optimizers between them.
 func tinies() []tiny {
-	base := llm.Config{Vocab: 64, Context: 16, Depth: 2, Width: 32, Heads: 4, KVHeads: 2, Hidden: 48, Weights: llm.FP32Weights,
-		QKNorm: true, MLP: "swiglu", Tied: true, Theta: 10000, Eps: 1e-5}
+	base := llm.Config{Vocab: 64, Context: 16, Depth: 2, Width: 32, Heads: 4, KVHeads: 2, Hidden: 48,
+		Weights: llm.FP32Weights, QKNorm: true, MLP: "swiglu", Tied: true, Theta: 10000, Eps: 1e-5}
 	fp32, three, five := base, base, base
 	three.Weights, three.QKNorm, three.SubNorm, three.MLP, three.Tied = llm.TernaryWeights, false, true, "relu2-glu", false
 	five.Weights, five.Quant, five.MLP, five.Dropout = llm.FiveWeights, ternary.Config{Rule: ternary.LSQ}, "relu2", 0.1

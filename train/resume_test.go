@@ -52,7 +52,11 @@ func resumable(dir string) train.Config {
 // TestResume stops a run at many moments. Resumed, it ends with the bits of a run that was never stopped.
 func TestResume(t *testing.T) {
 	val := held{20, 20}
-	run := func(t *testing.T, ctx context.Context, dir string, cancel func(at string, n int)) (*train.Result, []float32, error) {
+	type outcome struct {
+		*train.Result
+		weights []float32
+	}
+	run := func(ctx context.Context, dir string, cancel func(at string, n int)) (outcome, error) {
 		m := newClassifier(0.2)
 		src := &source{batch: 4, event: func(n int, _ *data.Batch) error {
 			cancel("batch", n)
@@ -63,10 +67,10 @@ func TestResume(t *testing.T) {
 		cfg := resumable(dir)
 		cfg.OnStep = func(step int, _ float64) { cancel("step", step) }
 		r, err := train.Run(ctx, cfg, m, train.Data{Train: src, Val: h})
-		return r, weights(m), err
+		return outcome{r, weights(m)}, err
 	}
 	alone := t.TempDir()
-	want, wantWeights, err := run(t, t.Context(), alone, func(string, int) {})
+	want, err := run(t.Context(), alone, func(string, int) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +92,7 @@ func TestResume(t *testing.T) {
 		dir := t.TempDir()
 		ctx, cancel := context.WithCancel(t.Context())
 		stopped := false
-		r, _, err := run(t, ctx, dir, func(at string, n int) {
+		r, err := run(ctx, dir, func(at string, n int) {
 			if at == stop.at && n == stop.n && !stopped {
 				stopped = true
 				cancel()
@@ -100,19 +104,19 @@ func TestResume(t *testing.T) {
 			steps = stop.n
 		}
 		if !errors.Is(err, train.ErrStopped) || !strings.Contains(err.Error(), "-resume") || r.Steps != steps {
-			t.Errorf("stopped at %s %d: result %+v, error %v", stop.at, stop.n, r, err)
+			t.Errorf("stopped at %s %d: result %+v, error %v", stop.at, stop.n, r.Result, err)
 			continue
 		}
-		r, w, err := run(t, t.Context(), dir, func(string, int) {})
+		r, err = run(t.Context(), dir, func(string, int) {})
 		if err != nil {
 			t.Errorf("stopped at %s %d: %v", stop.at, stop.n, err)
 			continue
 		}
-		if !slices.Equal(w, wantWeights) {
+		if !slices.Equal(r.weights, want.weights) {
 			t.Errorf("stopped at %s %d: the weights differ", stop.at, stop.n)
 		}
 		if r.Resumed != steps || r.Targets != want.Targets || r.TrainLoss != want.TrainLoss || r.ValLoss != want.ValLoss {
-			t.Errorf("stopped at %s %d: result %+v, want %+v", stop.at, stop.n, r, want)
+			t.Errorf("stopped at %s %d: result %+v, want %+v", stop.at, stop.n, r.Result, want.Result)
 		}
 		records, err := metrics.ReadJSONL(filepath.Join(dir, "metrics.jsonl"))
 		if err != nil {
@@ -153,14 +157,16 @@ func TestResumeRefuses(t *testing.T) {
 		{"clip", func(c *train.Config) { c.Clip = -1 }, nil, nil, "clip = 1, not -1"},
 		{"on_nan", func(c *train.Config) { c.OnNaN = "skip" }, nil, nil, `on_nan = "stop", not "skip"`},
 		{"rate", func(c *train.Config) { c.Optimizer.LR = 0.5 }, nil, nil, "optimizer.lr = 0.02, not 0.5"},
-		{"schedule", func(c *train.Config) { c.Schedule.Kind = "cosine" }, nil, nil, `schedule.kind = "linear", not "cosine"`},
+		{"schedule", func(c *train.Config) { c.Schedule.Kind = "cosine" }, nil, nil,
+			`schedule.kind = "linear", not "cosine"`},
 		{"model", func(c *train.Config) {
 			c.Model = json.RawMessage(`{"name": "classifier", "seed": 18446744073709551614}`)
 		}, nil,
 			nil, "model.seed = 18446744073709551615, not 18446744073709551614"},
 		{"no model", func(c *train.Config) { c.Model = nil }, nil, nil, "model = "},
 		{"data", nil, nil, &source{batch: 4, pos: data.State{Digest: "other"}}, "other data"},
-		{"shape", nil, &classifier{In: nn.NewLinear(mk, 6, 17, true), Out: nn.NewLinear(mk, 17, 3, true)}, nil, "configuration"},
+		{"shape", nil, &classifier{In: nn.NewLinear(mk, 6, 17, true), Out: nn.NewLinear(mk, 17, 3, true)}, nil,
+			"configuration"},
 		{"names", nil, parameters{{"w", autograd.NewParam(mk.Zeros(2))}}, nil, "configuration"},
 	} {
 		cfg := cfg
@@ -177,7 +183,8 @@ func TestResumeRefuses(t *testing.T) {
 		}
 		before := weights(m)
 		r, err := train.Run(t.Context(), cfg, m, train.Data{Train: src})
-		if err == nil || r != nil || !strings.Contains(err.Error(), "cannot resume from "+dir) || !strings.Contains(err.Error(), c.want) {
+		if err == nil || r != nil || !strings.Contains(err.Error(), "cannot resume from "+dir) ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: result %v, error %v; want %q", c.name, r, err, c.want)
 		}
 		if !slices.Equal(weights(m), before) {
@@ -285,7 +292,8 @@ func TestDamagedCheckpoint(t *testing.T) {
 	}
 	spoil("step-00000014")
 	spoil("step-00000020")
-	if r, err := train.Run(t.Context(), cfg, m, train.Data{Train: &source{batch: 4}}); !errors.Is(err, checkpoint.ErrDamaged) || r != nil {
+	r, err = train.Run(t.Context(), cfg, m, train.Data{Train: &source{batch: 4}})
+	if !errors.Is(err, checkpoint.ErrDamaged) || r != nil {
 		t.Errorf("result %v, error %v", r, err)
 	}
 }

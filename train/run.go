@@ -334,8 +334,8 @@ func (r *runner) bad(loss, norm float64) error {
 			break
 		}
 	}
-	return fmt.Errorf("train: %s; lower the learning rate, or skip such batches (on_nan skip); the weights are those of the "+
-		"step before", what)
+	return fmt.Errorf("train: %s; lower the learning rate, or skip such batches (on_nan skip); the weights are those of "+
+		"the step before", what)
 }
 
 func (r *runner) eval(ctx context.Context) error {

@@ -127,7 +127,8 @@ func TestRun(t *testing.T) {
 	m, dir := newClassifier(0.1), t.TempDir()
 	var steps []int
 	var log bytes.Buffer
-	cfg := train.Config{Steps: 100, Optimizer: adamw, Seed: 3, Dir: dir, EvalEvery: 30, SaveEvery: 40, Log: &log, Unit: "images",
+	cfg := train.Config{Steps: 100, Optimizer: adamw, Seed: 3, Dir: dir, EvalEvery: 30, SaveEvery: 40, Log: &log,
+		Unit: "images",
 		OnStep: func(step int, progress float64) {
 			steps = append(steps, step)
 			if progress != float64(step)/100 {
@@ -268,7 +269,8 @@ func TestModelErrors(t *testing.T) {
 	}{
 		{"same names", parameters{{"a.weight", param()}, {"a.weight", param()}}, &source{batch: 8}, `the name "a.weight"`},
 		{"no parameters", parameters{}, &source{batch: 8}, "no trainable parameters"},
-		{"only constants", parameters{{"w", autograd.NewConst(tensor.Zeros(dev, 2))}}, &source{batch: 8}, "no trainable parameters"},
+		{"only constants", parameters{{"w", autograd.NewConst(tensor.Zeros(dev, 2))}}, &source{batch: 8},
+			"no trainable parameters"},
 		{"no data", newClassifier(0), nil, "no training data"},
 	} {
 		r, err := train.Run(t.Context(), train.Config{Steps: 5}, c.model, train.Data{Train: c.data})
@@ -304,7 +306,8 @@ func TestModelErrors(t *testing.T) {
 			return nil
 		}, 2, []string{"step 3", "id 3", "3 rows"}, nil},
 	} {
-		r, err := train.Run(t.Context(), train.Config{Steps: 5}, c.model, train.Data{Train: &source{batch: 8, event: c.event}})
+		r, err := train.Run(t.Context(), train.Config{Steps: 5}, c.model,
+			train.Data{Train: &source{batch: 8, event: c.event}})
 		if err == nil || r == nil || r.Steps != c.steps {
 			t.Errorf("%s: result %+v, error %v", c.name, r, err)
 			continue
@@ -380,7 +383,8 @@ func TestNaN(t *testing.T) {
 		m := newClassifier(0)
 		m.Out.Bias.T.SetFloats([]float32{0, float32(math.NaN()), 0})
 		_, err := train.Run(t.Context(), cfg, m, train.Data{Train: &source{batch: 8}})
-		if err == nil || !strings.Contains(err.Error(), "parameter out.bias") || !strings.Contains(err.Error(), "earlier checkpoint") {
+		if err == nil || !strings.Contains(err.Error(), "parameter out.bias") ||
+			!strings.Contains(err.Error(), "earlier checkpoint") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -467,7 +471,8 @@ func TestAccum(t *testing.T) {
 
 func TestMinutes(t *testing.T) {
 	var progress []float64
-	cfg := train.Config{Minutes: 0.003, Optimizer: adamw, OnStep: func(_ int, p float64) { progress = append(progress, p) }}
+	cfg := train.Config{Minutes: 0.003, Optimizer: adamw}
+	cfg.OnStep = func(_ int, p float64) { progress = append(progress, p) }
 	start := time.Now()
 	r, err := train.Run(t.Context(), cfg, newClassifier(0), train.Data{Train: &source{batch: 8}, Val: held{10}})
 	if err != nil || r.Steps < 1 || r.Steps != len(progress) || math.IsNaN(r.ValLoss) {
@@ -541,7 +546,8 @@ func TestLoadParams(t *testing.T) {
 	}{
 		{good()[1:], `lack "in.weight", which this model needs`},
 		{append(good(), safetensors.New("more", []int{1}, []float32{0})), `"more", which this model does not have`},
-		{append(good()[:3], safetensors.New("out.bias", []int{4}, make([]float32, 4))), `"out.bias" of shape [4], this model needs [3]`},
+		{append(good()[:3], safetensors.New("out.bias", []int{4}, make([]float32, 4))),
+			`"out.bias" of shape [4], this model needs [3]`},
 		{append(good()[:3], good()[0]), `lack "out.bias"`},
 	} {
 		err := train.LoadParams(m, c.ws)

@@ -26,9 +26,11 @@ func TestParse(t *testing.T) {
 		c.Register(f)
 		return c, Parse(f, args)
 	}
-	c, err := parse("-batch", "3", "-weights=five", "-resume", "-seed", "18446744073709551615", "-lr", "1e-3", "-threads", "2")
+	c, err := parse("-batch", "3", "-weights=five", "-resume", "-seed", "18446744073709551615", "-lr", "1e-3",
+		"-threads", "2")
 	want := good()
-	want.Batch, want.Weights, want.Resume, want.Seed, want.LR, want.Threads, want.Device = 3, "five", true, math.MaxUint64, 1e-3, 2, "auto"
+	want.Batch, want.Weights, want.Resume, want.Seed = 3, "five", true, math.MaxUint64
+	want.LR, want.Threads, want.Device = 1e-3, 2, "auto"
 	if err != nil || c != want {
 		t.Errorf("%+v, %v; want %+v", c, err, want)
 	}
@@ -102,7 +104,9 @@ func TestWriteResult(t *testing.T) {
 	if err != nil || got["val_bpb"] != 2.5 {
 		t.Errorf("%s, %v", text, err)
 	}
-	for _, err := range []error{WriteResult(dir, map[string]any{"x": math.NaN()}), WriteResult(filepath.Join(dir, "none"), 1)} {
+	for _, err := range []error{
+		WriteResult(dir, map[string]any{"x": math.NaN()}), WriteResult(filepath.Join(dir, "none"), 1),
+	} {
 		if err == nil || !strings.Contains(err.Error(), "result.json") {
 			t.Errorf("error %v", err)
 		}

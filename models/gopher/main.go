@@ -49,12 +49,10 @@ func run(ctx context.Context, args []string) error {
 
 // saved describes the model and its data in a checkpoint.
 type saved struct {
-	LLM     llm.Config `json:"llm"`
-	Batch   int        `json:"batch"`
-	Seed    uint64     `json:"seed"`
-	Warmup  float64    `json:"quant_warmup,omitempty"`
-	Device  string     `json:"device"`
-	Threads int        `json:"threads,omitempty"`
+	LLM    llm.Config `json:"llm"`
+	Batch  int        `json:"batch"`
+	Seed   uint64     `json:"seed"`
+	Warmup float64    `json:"quant_warmup,omitempty"`
 }
 
 func trainCommand(ctx context.Context, args []string) error {
@@ -126,7 +124,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	fmt.Printf("training on %s bytes in %d files, held out: %s bytes in %d files\n", human(int(text.Train().Len())),
 		text.Train().Files(), human(int(text.Val().Len())), text.Val().Files())
 
-	meta, err := json.Marshal(saved{cfg, fl.Batch, fl.Seed, *warmup, dev.Name(), threads})
+	meta, err := json.Marshal(saved{cfg, fl.Batch, fl.Seed, *warmup})
 	if err != nil {
 		return err
 	}
@@ -276,7 +274,13 @@ func load(dir string, dev device.Device) (*llm.Model, saved, error) {
 	if err == nil {
 		c, err = checkpoint.Load(dir)
 	} else {
-		c, _, _, err = checkpoint.LoadLatest(filepath.Join(dir, "checkpoints"))
+		var skipped []error
+		c, _, skipped, err = checkpoint.LoadLatest(filepath.Join(dir, "checkpoints"))
+		for _, s := range skipped {
+			if err == nil {
+				fmt.Fprintln(os.Stderr, "skipped:", s)
+			}
+		}
 	}
 	if errors.Is(err, checkpoint.ErrNone) {
 		return nil, meta, fmt.Errorf("%w; train a model with -out %s first, or name a run with -model", err, dir)

@@ -1,4 +1,5 @@
-// Consumer is a program outside of setun's module: a model with an operation and a layer of its own, trained by train.Run.
+// Consumer is a program outside of setun's module: a model with an operation and a layer of its own, trained by
+// train.Run.
 package main
 
 import (
