@@ -15,6 +15,7 @@ import (
 // element. A new edge is a decision: it changes this table and ARCHITECTURE.md in the same commit.
 var imports = map[string][]string{
 	"setun/internal/par":        {},
+	"setun/internal/scratch":    {},
 	"setun/internal/rss":        {"golang.org/x/sys/*"},
 	"setun/internal/trit":       {},
 	"setun/internal/atomicfile": {},
@@ -23,7 +24,8 @@ var imports = map[string][]string{
 	"setun/device": {},
 	"setun/device/cpu": {"setun/device", "setun/internal/par", "github.com/chewxy/math32", "gonum.org/v1/gonum/blas",
 		"gonum.org/v1/gonum/blas/gonum"},
-	"setun/device/auto":       {"setun/device", "setun/device/cpu"},
+	"setun/device/simd":       {"setun/device", "setun/device/cpu", "setun/internal/par", "setun/internal/scratch", "golang.org/x/sys/cpu"},
+	"setun/device/auto":       {"setun/device", "setun/device/cpu", "setun/device/simd"},
 	"setun/device/devicetest": {"setun/device"},
 
 	"setun/tensor":            {"setun/device", "gorgonia.org/tensor"},

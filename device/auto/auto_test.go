@@ -14,7 +14,7 @@ func Example() {
 	fmt.Println(err)
 	// Output:
 	// true <nil>
-	// device: unknown device "abacus"; use auto or one of cpu
+	// device: unknown device "abacus"; use auto or one of simd, cpu
 }
 
 func TestOpen(t *testing.T) {

@@ -1,0 +1,337 @@
+// Package lane writes vector code once for both widths: 512 bits with masks, and 256 bits.
+package lane
+
+import (
+	"fmt"
+	"math"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// W is a vector width in bits.
+type W int
+
+const (
+	AVX2   W = 256
+	AVX512 W = 512
+)
+
+// Widths is both, for loops over the tiers.
+var Widths = []W{AVX512, AVX2}
+
+// N is the number of float32 lanes.
+func (w W) N() int { return int(w) / 32 }
+
+// Bytes is the size of a vector.
+func (w W) Bytes() int { return int(w) / 8 }
+
+func (w W) String() string {
+	if w == AVX512 {
+		return "AVX512"
+	}
+	return "AVX2"
+}
+
+// Func begins the routine name+"AVX512" or name+"AVX2". doc is its Go twin.
+func (w W) Func(name, signature, doc string) {
+	TEXT(name+w.String(), NOSPLIT, signature)
+	Pragma("noescape")
+	Doc(name + w.String() + ": " + doc)
+}
+
+// End ends a routine.
+func (w W) End() {
+	VZEROUPPER()
+	RET()
+}
+
+// Vec is a fresh vector register.
+func (w W) Vec() reg.VecVirtual {
+	if w == AVX512 {
+		return ZMM()
+	}
+	return YMM()
+}
+
+// Half is a fresh vector register of half the width: as many int16 as Vec has float32.
+func (w W) Half() reg.VecVirtual {
+	if w == AVX512 {
+		return YMM()
+	}
+	return XMM()
+}
+
+// Zero is a fresh register of zeros.
+func (w W) Zero() reg.VecVirtual {
+	v := w.Vec()
+	w.Clear(v)
+	return v
+}
+
+// Clear zeroes v. (The 256-bit VXORPS would be the EVEX form for registers above 15; 256-bit code never has those.)
+func (w W) Clear(v reg.VecVirtual) {
+	if w == AVX512 {
+		VPXORD(v, v, v)
+	} else {
+		VPXOR(v, v, v)
+	}
+}
+
+// Arg broadcasts the float32 argument name.
+func (w W) Arg(name string) reg.VecVirtual {
+	v := w.Vec()
+	p, err := Param(name).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	VBROADCASTSS(p.Addr, v)
+	return v
+}
+
+// Ptr loads the pointer or integer argument name.
+func Ptr(name string) reg.GPVirtual { return Load(Param(name), GP64()).(reg.GPVirtual) }
+
+var globals = map[uint32]Mem{}
+
+// word is a read-only 32-bit constant, shared by the routines of a file.
+func word(bits uint32) Mem {
+	m, ok := globals[bits]
+	if !ok {
+		m = GLOBL(fmt.Sprintf("c%08x", bits), RODATA|NOPTR)
+		DATA(0, U32(bits))
+		globals[bits] = m
+	}
+	return m
+}
+
+// Const broadcasts a float32.
+func (w W) Const(f float32) reg.VecVirtual { return w.Bits(math.Float32bits(f)) }
+
+// Bits broadcasts a 32-bit pattern.
+func (w W) Bits(bits uint32) reg.VecVirtual {
+	v := w.Vec()
+	VBROADCASTSS(word(bits), v)
+	return v
+}
+
+// And, Or, Xor are bitwise in the float domain: dst = a op b.
+func (w W) And(a Op, b, dst reg.VecVirtual) {
+	if w == AVX512 {
+		VPANDD(a, b, dst)
+	} else {
+		VANDPS(a, b, dst)
+	}
+}
+
+func (w W) Or(a Op, b, dst reg.VecVirtual) {
+	if w == AVX512 {
+		VPORD(a, b, dst)
+	} else {
+		VORPS(a, b, dst)
+	}
+}
+
+func (w W) Xor(a Op, b, dst reg.VecVirtual) {
+	if w == AVX512 {
+		VPXORD(a, b, dst)
+	} else {
+		VXORPS(a, b, dst)
+	}
+}
+
+// RoundEven: dst = x rounded to the nearest integer, ties to even.
+func (w W) RoundEven(x Op, dst reg.VecVirtual) {
+	if w == AVX512 {
+		VRNDSCALEPS(U8(8), x, dst)
+	} else {
+		VROUNDPS(U8(8), x, dst)
+	}
+}
+
+// A Span is one vector of a loop: full, or the masked tail.
+type Span struct {
+	w    W
+	off  int // bytes from the pointers
+	tail bool
+	k    reg.Register // mask of the tail: K, or a vector for 256 bits
+}
+
+// Tail reports whether lanes are masked.
+func (s Span) Tail() bool { return s.tail }
+
+// Mask is the mask of a tail: a K register, or a vector of all-ones lanes with 256 bits.
+func (s Span) Mask() reg.Register { return s.k }
+
+// Load reads the vector of float32 at p; masked lanes are 0 and not touched.
+func (s Span) Load(p reg.GPVirtual) reg.VecVirtual {
+	v := s.w.Vec()
+	m := Mem{Base: p, Disp: s.off}
+	switch {
+	case !s.tail:
+		VMOVUPS(m, v)
+	case s.w == AVX512:
+		VMOVUPS_Z(m, s.k.(reg.OpmaskVirtual), v)
+	default:
+		VMASKMOVPS(m, s.k.(reg.VecVirtual), v)
+	}
+	return v
+}
+
+// Store writes the vector at p; masked lanes are not touched.
+func (s Span) Store(v reg.VecVirtual, p reg.GPVirtual) {
+	m := Mem{Base: p, Disp: s.off}
+	switch {
+	case !s.tail:
+		VMOVUPS(v, m)
+	case s.w == AVX512:
+		VMOVUPS(v, s.k.(reg.OpmaskVirtual), m)
+	default:
+		VMASKMOVPS(v, s.k.(reg.VecVirtual), m)
+	}
+}
+
+// Keep zeroes the masked lanes of v, for sums. A full span is left alone.
+func (s Span) Keep(v reg.VecVirtual) {
+	switch {
+	case !s.tail:
+	case s.w == AVX512:
+		VMOVAPS_Z(v, s.k.(reg.OpmaskVirtual), v)
+	default:
+		VANDPS(s.k.(reg.VecVirtual), v, v)
+	}
+}
+
+var labels int
+
+// Fresh is a label unique in the file.
+func Fresh(name string) string {
+	labels++
+	return fmt.Sprintf("%s%d", name, labels)
+}
+
+// Each emits the loop over n float32 at ptrs: body for unroll vectors at a time, then one at a time, then the masked
+// tail. It consumes n and advances ptrs.
+func (w W) Each(n reg.GPVirtual, unroll int, ptrs []reg.GPVirtual, body func(s Span)) {
+	step := func(vectors int, first, next string) {
+		Label(first)
+		CMPQ(n, U32(vectors*w.N()))
+		JLT(LabelRef(next))
+		for i := range vectors {
+			body(Span{w: w, off: i * w.Bytes()})
+		}
+		for _, p := range ptrs {
+			ADDQ(U32(vectors*w.Bytes()), p)
+		}
+		SUBQ(U32(vectors*w.N()), n)
+		JMP(LabelRef(first))
+	}
+	many, one, tail, done := Fresh("many"), Fresh("one"), Fresh("tail"), Fresh("done")
+	if unroll > 1 {
+		step(unroll, many, one)
+	}
+	step(1, one, tail)
+	Label(tail)
+	TESTQ(n, n)
+	JLE(LabelRef(done))
+	body(Span{w: w, tail: true, k: w.MaskOf(n)})
+	Label(done)
+}
+
+// MaskOf is the mask of the first n lanes, 0 <= n < N.
+func (w W) MaskOf(n reg.GPVirtual) reg.Register {
+	if w == AVX512 {
+		t, ones := GP32(), GP32()
+		MOVL(U32(0xffff), ones)
+		BZHIL(n.As32(), ones, t)
+		k := K()
+		KMOVW(t, k)
+		return k
+	}
+	at, tbl := GP64(), GP64()
+	LEAQ(tailTable(), tbl)
+	MOVQ(U32(8), at)
+	SUBQ(n, at)
+	v := YMM()
+	VMOVDQU(Mem{Base: tbl, Index: at, Scale: 4}, v)
+	return v
+}
+
+var tails *Mem
+
+func tailTable() Mem {
+	if tails == nil {
+		m := GLOBL("tails", RODATA|NOPTR)
+		for i := range 16 {
+			ones := U32(0)
+			if i < 8 {
+				ones = 0xffffffff
+			}
+			DATA(4*i, ones)
+		}
+		tails = &m
+	}
+	return *tails
+}
+
+// Exp is e^x in float32, within about 1 ulp: x = n ln2 + r, Cephes' polynomial of degree 7 in r, times 2^n. NaN stays,
+// above 88.72 it is +Inf, below -103.97 it is 0.
+type Exp struct {
+	w                       W
+	log2e, hi, lo, top, low reg.VecVirtual
+	c                       []reg.VecVirtual
+	bias                    reg.VecVirtual // 256 bits only
+}
+
+// expPoly holds the coefficients of r^7 down to r^2, then 1.
+var expPoly = []float32{1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+	5.0000001201e-1, 1}
+
+// NewExp loads the constants: 12 registers (13 with 256 bits, of 16: load other operands from memory).
+func (w W) NewExp() *Exp {
+	e := &Exp{w: w, log2e: w.Const(math.Log2E), hi: w.Const(-0.693359375), lo: w.Const(2.12194440e-4),
+		top: w.Const(89), low: w.Const(-105)}
+	for _, c := range expPoly {
+		e.c = append(e.c, w.Const(c))
+	}
+	if w == AVX2 {
+		e.bias = w.Bits(127)
+	}
+	return e
+}
+
+// Of computes e^x in place. It takes two more registers.
+func (e *Exp) Of(x reg.VecVirtual) {
+	w := e.w
+	n, p := w.Vec(), w.Vec()
+	VMINPS(x, e.top, x) // the first operand is the one that passes its NaN on
+	VMAXPS(x, e.low, x)
+	VMULPS(e.log2e, x, n)
+	w.RoundEven(n, n)
+	VFMADD231PS(n, e.hi, x) // x is r now
+	VFMADD231PS(n, e.lo, x)
+	VMOVAPS(e.c[0], p)
+	for _, c := range e.c[1:6] {
+		VFMADD213PS(c, x, p)
+	}
+	one := e.c[6]
+	// p = p r^2 + r + 1
+	VMULPS(x, p, p)
+	VFMADD213PS(x, x, p)
+	VADDPS(one, p, p)
+	if w == AVX512 {
+		VSCALEFPS(n, p, x)
+		return
+	}
+	// 2^n in two halves, as 2^128 and 2^-150 are no float32.
+	VCVTPS2DQ(n, n)
+	VPSRAD(U8(1), n, x)
+	VPSUBD(x, n, n)
+	VPADDD(e.bias, x, x)
+	VPADDD(e.bias, n, n)
+	VPSLLD(U8(23), x, x)
+	VPSLLD(U8(23), n, n)
+	VMULPS(x, p, p)
+	VMULPS(n, p, x)
+}

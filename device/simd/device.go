@@ -1,0 +1,93 @@
+package simd
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"setun/device"
+	"setun/device/cpu"
+	"setun/internal/par"
+)
+
+var _ device.Device = (*Device)(nil)
+
+// Device is a [cpu.Device] with vector kernels. It is safe for concurrent use.
+type Device struct {
+	*cpu.Device
+	tier Tier
+}
+
+// Tier is an instruction set, best last.
+type Tier uint8
+
+const (
+	None   Tier = iota // portable Go
+	AVX2               // AVX2 and FMA
+	AVX512             // F, BW, DQ, VL
+	VNNI               // AVX512 and VNNI
+)
+
+var tierNames = [...]string{"none", "avx2", "avx512", "vnni"}
+
+func (t Tier) String() string { return tierNames[t] }
+
+// Tiers lists what this processor runs, best last.
+func Tiers() []Tier {
+	var ts []Tier
+	for t := None; t <= best; t++ {
+		ts = append(ts, t)
+	}
+	return ts
+}
+
+// New returns a device of the tier that the environment variable SETUN_SIMD names, the processor's best if it is empty.
+// threads is the most goroutines a kernel uses; 0 means GOMAXPROCS.
+func New(threads int) (*Device, error) {
+	name := os.Getenv("SETUN_SIMD")
+	if name == "" {
+		return NewTier(threads, best), nil
+	}
+	i := slices.Index(tierNames[:], name)
+	switch {
+	case i < 0:
+		return nil, fmt.Errorf("simd: SETUN_SIMD is %q; use one of %s, or leave it empty", name,
+			strings.Join(tierNames[:], ", "))
+	case Tier(i) > best:
+		return nil, fmt.Errorf("simd: SETUN_SIMD is %s, but this processor has at most %s", name, best)
+	}
+	return NewTier(threads, Tier(i)), nil
+}
+
+// NewTier returns a device of tier t, which must be one of [Tiers].
+func NewTier(threads int, t Tier) *Device {
+	if t > best {
+		panic(fmt.Sprintf("simd: this processor does not run %s", t))
+	}
+	return &Device{cpu.New(threads), t}
+}
+
+// Name is "simd".
+func (d *Device) Name() string { return "simd" }
+
+// Tier is the instruction set in use.
+func (d *Device) Tier() Tier { return d.tier }
+
+// Bytes a goroutine should touch at least, and one call of assembly at most: a goroutine in assembly cannot be stopped
+// for the garbage collector.
+const (
+	taskBytes = 1 << 17
+	callBytes = 1 << 20
+)
+
+// split calls f on ranges that cover [0, n), in parallel, for work that touches the given bytes an item.
+func (d *Device) split(n, bytes int, f func(lo, hi int)) {
+	bytes = max(bytes, 1)
+	step := max(1, callBytes/bytes)
+	par.For(d.Threads, n, max(1, taskBytes/bytes), func(lo, hi int) {
+		for ; lo < hi; lo += step {
+			f(lo, min(lo+step, hi))
+		}
+	})
+}

@@ -1,0 +1,17 @@
+package simd
+
+import "golang.org/x/sys/cpu"
+
+// best is this processor's.
+var best = func() Tier {
+	x := &cpu.X86
+	switch {
+	case !x.HasAVX2 || !x.HasFMA || !x.HasBMI2:
+		return None
+	case !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL:
+		return AVX2
+	case !x.HasAVX512VNNI:
+		return AVX512
+	}
+	return VNNI
+}()
