@@ -74,3 +74,11 @@ func (s *loop) run() {
 		s.f(lo, hi)
 	}
 }
+
+// Threads is the number of goroutines that a bound stands for: GOMAXPROCS if it is not positive.
+func Threads(threads int) int {
+	if threads <= 0 {
+		return runtime.GOMAXPROCS(0)
+	}
+	return threads
+}

@@ -4,6 +4,7 @@ package lane
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -38,7 +39,7 @@ func (w W) String() string {
 func (w W) Func(name, signature, doc string) {
 	TEXT(name+w.String(), NOSPLIT, signature)
 	Pragma("noescape")
-	Doc(name + w.String() + ": " + doc)
+	Doc(strings.Split(name+w.String()+": "+doc, "\n")...)
 }
 
 // End ends a routine.

@@ -1,0 +1,393 @@
+//go:build amd64
+
+package simd
+
+import (
+	"unsafe"
+
+	"setun/device"
+	"setun/internal/par"
+	"setun/internal/scratch"
+)
+
+// The product of a block of A by a panel of B is a grid of register tiles. B is packed in panels of one tile's columns,
+// each k after k; A is read in place. blockK rows of a panel and blockM rows of A of that depth fit the second-level
+// cache together.
+const (
+	tileM  = 6
+	blockM = 96
+	blockK = 512
+	// packBytes is the most of B that is packed at a time.
+	packBytes = 16 << 20
+)
+
+// lanes is the number of float32 in a vector, panel the columns of a tile.
+func (d *Device) lanes() int {
+	if d.tier >= AVX512 {
+		return 16
+	}
+	return 8
+}
+
+func (d *Device) panel() int {
+	if d.tier >= AVX512 {
+		return 64
+	}
+	return 16
+}
+
+// matrix is a view of float32: element (i, j) is x[i*rs+j*cs].
+type matrix struct {
+	x      []float32
+	rs, cs int
+}
+
+func (a matrix) at(i, j int) matrix { return matrix{a.x[i*a.rs+j*a.cs:], a.rs, a.cs} }
+
+// product is C = alpha*A*B + beta*C + bias, A (m, k), B (k, n), rows of C ldc apart.
+type product struct {
+	m, n, k     int
+	a, b        matrix
+	c           []float32
+	ldc         int
+	alpha, beta float32
+	bias        []float32 // by columns, or nil
+}
+
+func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
+	if d.tier == None {
+		d.Device.Gemm(c, a, b, bias, s)
+		return
+	}
+	s = s.Tight()
+	g := product{m: s.M, n: s.N, k: s.K, a: matrix{a.F32(), s.LDA, 1}, b: matrix{b.F32(), s.LDB, 1}, c: c.F32(),
+		ldc: s.LDC, alpha: s.Alpha, beta: s.Beta, bias: bias.F32()}
+	if d.Failed() || g.c == nil || g.m <= 0 || g.n <= 0 {
+		return
+	}
+	if s.TransA {
+		g.a.rs, g.a.cs = 1, s.LDA
+	}
+	if s.TransB {
+		g.b.rs, g.b.cs = 1, s.LDB
+	}
+	if g.alpha == 0 || g.k < 0 {
+		g.k = 0
+	}
+	if s.Batch == 1 {
+		d.multiply(g, d.Threads)
+		return
+	}
+	item := func(z, threads int) {
+		p := g
+		p.a.x, p.b.x, p.c = g.a.x[z*s.StrideA:], g.b.x[z*s.StrideB:], g.c[z*s.StrideC:]
+		d.multiply(p, threads)
+	}
+	if s.StrideC == 0 || s.Batch < 4 {
+		for z := range s.Batch {
+			item(z, d.Threads)
+		}
+		return
+	}
+	par.For(d.Threads, s.Batch, 1+(1<<18)/(s.M*s.N*max(s.K, 1)), func(lo, hi int) {
+		for z := lo; z < hi; z++ {
+			item(z, 1)
+		}
+	})
+}
+
+// serial is the number of multiplications below which threads do not pay.
+const serial = 1 << 17
+
+// multiply computes g on at most threads goroutines.
+func (d *Device) multiply(g product, threads int) {
+	if g.m*g.n*g.k < serial {
+		threads = 1
+	}
+	if g.m <= 4 && g.b.rs == 1 && g.a.cs == 1 && g.k >= 16 {
+		d.dots(g, threads)
+		return
+	}
+	if g.k == 0 || g.b.cs == 1 && (g.m <= 2*tileM || g.n <= d.panel()) && d.direct(g.n) {
+		d.blocks(g, nil, threads)
+		return
+	}
+	w := d.panel()
+	nc := min(g.n, max(w, packBytes/4/g.k/w*w))
+	for j := 0; j < g.n; j += nc {
+		p := g
+		p.n = min(nc, g.n-j)
+		p.c = g.c[j:]
+		if g.bias != nil {
+			p.bias = g.bias[j:]
+		}
+		p.b = g.b.at(0, j)
+		buf := scratch.Get[float32]((p.n + w - 1) / w * w * g.k)
+		d.pack(buf.X, p.b, p.k, p.n, threads)
+		d.blocks(p, buf.X, threads)
+		buf.Free()
+	}
+}
+
+// direct reports whether tiles may read rows of B in place: without masks they would read past the last column.
+func (d *Device) direct(n int) bool { return d.tier >= AVX512 || n%8 == 0 }
+
+// pack copies B (k, n) to panels: element (l, j) goes to [j/w][l][j%w]. Columns past n of the last panel are zero.
+func (d *Device) pack(dst []float32, b matrix, k, n, threads int) {
+	w := d.panel()
+	panels := (n + w - 1) / w
+	par.For(threads, panels, 1+(taskBytes/4)/(w*max(k, 1)), func(lo, hi int) {
+		for p := lo; p < hi; p++ {
+			d.packPanel(dst[p*w*k:(p+1)*w*k], b.at(0, p*w), k, min(w, n-p*w))
+		}
+	})
+}
+
+func (d *Device) packPanel(dst []float32, b matrix, k, n int) {
+	w := d.panel()
+	if n < w {
+		clear(dst)
+	}
+	switch {
+	case b.cs == 1 && n == w:
+		if d.tier >= AVX512 {
+			copyPanelAVX512(&dst[0], &b.x[0], 4*b.rs, k)
+		} else {
+			copyPanelAVX2(&dst[0], &b.x[0], 4*b.rs, k)
+		}
+	case b.cs == 1:
+		for l := range k {
+			copy(dst[l*w:][:n], b.x[l*b.rs:])
+		}
+	default:
+		turn(dst, w, b.x, b.cs, n, k)
+	}
+}
+
+// turn: dst[l*ds+j] = src[j*ss+l] for j < rows, l < cols.
+func turn(dst []float32, ds int, src []float32, ss, rows, cols int) {
+	whole := cols &^ 7
+	j := 0
+	if whole > 0 {
+		for ; j+8 <= rows; j += 8 {
+			turn8xAVX2(&dst[j], 4*ds, &src[j*ss], 4*ss, whole/8)
+			for r := j; r < j+8; r++ {
+				for l := whole; l < cols; l++ {
+					dst[l*ds+r] = src[r*ss+l]
+				}
+			}
+		}
+	}
+	for ; j < rows; j++ {
+		for l, v := range src[j*ss:][:cols] {
+			dst[l*ds+j] = v
+		}
+	}
+}
+
+// blocks multiplies A with packed panels of B, or with B in place if packed is nil.
+func (d *Device) blocks(g product, packed []float32, threads int) {
+	w := d.panel()
+	panels := (g.n + w - 1) / w
+	threads = par.Threads(threads)
+	// Blocks of rows; blocks of columns too when the rows are too few to share out evenly.
+	bm, bn := blockM, panels
+	if threads > 1 {
+		rows := (g.m + blockM - 1) / blockM
+		if rows >= 4*threads {
+			rows = (rows + threads - 1) / threads * threads
+		} else {
+			for bn > 1 && rows*((panels+bn-1)/bn) < 4*threads {
+				bn = (bn + 1) / 2
+			}
+			for bm > tileM && (g.m+bm-1)/bm*((panels+bn-1)/bn) < 2*threads {
+				bm -= tileM
+			}
+			rows = (g.m + bm - 1) / bm
+		}
+		bm = ((g.m+rows-1)/rows + tileM - 1) / tileM * tileM
+	}
+	rows, cols := (g.m+bm-1)/bm, (panels+bn-1)/bn
+	par.For(threads, rows*cols, 1, func(lo, hi int) {
+		for t := lo; t < hi; t++ {
+			i, p := t/cols*bm, t%cols*bn
+			d.block(&g, packed, i, min(bm, g.m-i), p, min(bn, panels-p))
+		}
+	})
+}
+
+// block computes rows [i, i+m) of n panels from panel p on.
+func (d *Device) block(g *product, packed []float32, i, m, p, n int) {
+	w := d.panel()
+	a := g.a
+	var buf scratch.Buf[float32]
+	if a.cs != 1 && g.k > 0 { // rows of A' are far apart: bring the block together
+		buf = scratch.Get[float32](min(blockK, g.k) * blockM)
+		defer buf.Free()
+	}
+	for l := 0; l < max(g.k, 1); l += blockK {
+		k := min(blockK, g.k-l)
+		t := d.tiler(k, g.alpha, g.beta)
+		bias := g.bias
+		if l > 0 {
+			t.beta, bias = 1, nil
+		}
+		if k > 0 {
+			t.setA(g.a.at(i, l))
+		}
+		if buf.X != nil {
+			src := g.a.at(i, l)
+			if d.tier >= AVX512 {
+				compactAVX512(&buf.X[0], &src.x[0], 4*src.cs, k, m)
+			} else {
+				compactAVX2(&buf.X[0], &src.x[0], 4*src.cs, k, m)
+			}
+			t.setA(matrix{buf.X, 1, m})
+		}
+		t.cs = 4 * g.ldc
+		for j := p; j < p+n; j++ {
+			cols := min(w, g.n-j*w)
+			if packed != nil {
+				if k > 0 {
+					t.b, t.bs = &packed[(j*g.k+l)*w], 4*w
+				}
+			} else if k > 0 {
+				t.b, t.bs = &g.b.x[l*g.b.rs+j*w], 4*g.b.rs
+			}
+			t.bias = nil
+			if bias != nil {
+				t.bias = &bias[j*w]
+			}
+			t.run(&g.c[i*g.ldc+j*w], m, cols)
+		}
+	}
+}
+
+// tiler calls the tile routines for one panel of B.
+type tiler struct {
+	wide        bool
+	k           int
+	a           *float32
+	ars, acs    int
+	b           *float32
+	bs          int
+	cs          int
+	alpha, beta float32
+	bias        *float32
+}
+
+func (d *Device) tiler(k int, alpha, beta float32) tiler {
+	return tiler{wide: d.tier >= AVX512, k: max(k, 0), alpha: alpha, beta: beta}
+}
+
+func (t *tiler) setA(a matrix) { t.a, t.ars, t.acs = &a.x[0], 4*a.rs, 4*a.cs }
+
+// run computes m rows and n columns, at most a panel, at c.
+func (t *tiler) run(c *float32, m, n int) {
+	a := t.a
+	for m > 0 {
+		rows := t.tile(a, c, m, n)
+		m -= rows
+		a = (*float32)(unsafe.Add(unsafe.Pointer(a), rows*t.ars))
+		c = (*float32)(unsafe.Add(unsafe.Pointer(c), rows*t.cs))
+	}
+}
+
+// tile computes the next rows and says how many.
+func (t *tiler) tile(a, c *float32, m, n int) int {
+	rows := 0
+	switch {
+	case m >= 6:
+		rows = 6
+	case m >= 4:
+		rows = 4
+	case m >= 2:
+		rows = 2
+	default:
+		rows = 1
+	}
+	if t.wide {
+		v := (n + 15) / 16
+		tilesAVX512[tileIndex[rows]][v-1](t.k, a, t.ars, t.acs, t.b, t.bs, c, t.cs, n-16*(v-1), t.alpha, t.beta, t.bias)
+	} else {
+		v := (n + 7) / 8
+		tilesAVX2[tileIndex[rows]][v-1](t.k, a, t.ars, t.acs, t.b, t.bs, c, t.cs, n-8*(v-1), t.alpha, t.beta, t.bias)
+	}
+	return rows
+}
+
+type tileFunc func(k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs, last int, alpha, beta float32,
+	bias *float32)
+
+var tileIndex = [7]int{1: 0, 2: 1, 4: 2, 6: 3}
+
+var tilesAVX512 = [4][4]tileFunc{
+	{tile1x1AVX512, tile1x2AVX512, tile1x3AVX512, tile1x4AVX512},
+	{tile2x1AVX512, tile2x2AVX512, tile2x3AVX512, tile2x4AVX512},
+	{tile4x1AVX512, tile4x2AVX512, tile4x3AVX512, tile4x4AVX512},
+	{tile6x1AVX512, tile6x2AVX512, tile6x3AVX512, tile6x4AVX512},
+}
+
+var tilesAVX2 = [4][2]tileFunc{
+	{tile1x1AVX2, tile1x2AVX2},
+	{tile2x1AVX2, tile2x2AVX2},
+	{tile4x1AVX2, tile4x2AVX2},
+	{tile6x1AVX2, tile6x2AVX2},
+}
+
+// dots computes few rows as dot products with rows of B' in place: packing B would cost more than the product.
+func (d *Device) dots(g product, threads int) {
+	groups := (g.n + 3) / 4
+	par.For(threads, groups, 1+serial/(16*g.k*g.m), func(lo, hi int) {
+		var sum [8]float32
+		for j := 4 * lo; j < min(4*hi, g.n); j += 4 {
+			first := min(j, max(0, g.n-4)) // the last group overlaps the one before
+			for i := 0; i < g.m; i += 2 {
+				rows := min(2, g.m-i)
+				if g.n < 4 {
+					for r := range rows {
+						for c := range g.n {
+							sum[4*r+c] = dotRow(g.a.x[(i+r)*g.a.rs:][:g.k], g.b.x[c*g.b.cs:])
+						}
+					}
+				} else {
+					d.dots4(rows, g.k, &g.a.x[i*g.a.rs], 4*g.a.rs, &g.b.x[first*g.b.cs], 4*g.b.cs, &sum)
+				}
+				for r := range rows {
+					row := g.c[(i+r)*g.ldc:]
+					for c := j; c < min(j+4, g.n); c++ {
+						v := g.alpha * sum[4*r+c-first]
+						if g.beta != 0 {
+							v += g.beta * row[c]
+						}
+						if g.bias != nil {
+							v += g.bias[c]
+						}
+						row[c] = v
+					}
+				}
+			}
+		}
+	})
+}
+
+func (d *Device) dots4(rows, k int, a *float32, as int, b *float32, bs int, sum *[8]float32) {
+	switch {
+	case d.tier >= AVX512 && rows == 2:
+		dots2x4AVX512(k, a, as, b, bs, &sum[0])
+	case d.tier >= AVX512:
+		dots1x4AVX512(k, a, as, b, bs, &sum[0])
+	case rows == 2:
+		dots2x4AVX2(k, a, as, b, bs, &sum[0])
+	default:
+		dots1x4AVX2(k, a, as, b, bs, &sum[0])
+	}
+}
+
+func dotRow(a, b []float32) float32 {
+	s := float32(0)
+	for i, v := range a {
+		s += v * b[i]
+	}
+	return s
+}
