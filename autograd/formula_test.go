@@ -1,6 +1,7 @@
 package autograd_test
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -124,15 +125,22 @@ func TestInt8(t *testing.T) {
 }
 
 func TestQLinear(t *testing.T) {
+	for math, tol := range map[device.Math]float64{device.MathFP32: 1e-5, device.MathInt8: 2e-2} {
+		testQLinear(t, math, tol)
+	}
+}
+
+func testQLinear(t *testing.T, math device.Math, tol float64) {
 	const rows, in, out = 6, 7, 4
 	for _, scales := range []int{1, out} {
 		for name, dev := range devices(t) {
+			name = fmt.Sprint(name, ", math ", math)
 			x, w, b := param(dev, 1, 2, 3, in), param(dev, 2, out, in), param(dev, 3, out)
 			codes := tensor.New(dev, device.I8, out, in)
 			ws := tensor.New(dev, device.F32, scales)
 			tensor.QuantizeWeights(codes, ws, w.T, 1, device.AbsMean, 1)
 			tp := autograd.Tape{Pool: pool(dev), Grad: true}
-			y := tp.QLinear(x, w, codes, ws, b)
+			y := tp.QLinear(x, w, codes, ws, b, math)
 			dy := floats(4, rows*out)
 
 			xf, cf, sf, bf := x.T.Floats(), codes.Codes(), ws.Floats(), b.T.Floats()
@@ -156,20 +164,20 @@ func TestQLinear(t *testing.T) {
 			near(t, name+" y", y.T.Floats(), wantY, 1e-6)
 			weighted(&tp, y, dy)
 			tp.Reset()
-			near(t, name+" dx", x.Grad.Floats(), dx, 1e-5)
-			near(t, name+" dw", w.Grad.Floats(), dw, 1e-5)
+			near(t, name+" dx", x.Grad.Floats(), dx, tol)
+			near(t, name+" dw", w.Grad.Floats(), dw, tol)
 			near(t, name+" db", b.Grad.Floats(), db, 1e-5)
 
 			// Frozen, and without a gradient for x.
 			x.ZeroGrad()
-			y = tp.QLinear(x, nil, codes, ws, nil)
+			y = tp.QLinear(x, nil, codes, ws, nil, math)
 			weighted(&tp, y, dy)
 			tp.Reset()
-			near(t, name+" frozen dx", x.Grad.Floats(), dx, 1e-5)
+			near(t, name+" frozen dx", x.Grad.Floats(), dx, tol)
 			w.ZeroGrad()
-			weighted(&tp, tp.QLinear(autograd.NewConst(x.T), w, codes, ws, nil), dy)
+			weighted(&tp, tp.QLinear(autograd.NewConst(x.T), w, codes, ws, nil, math), dy)
 			tp.Reset()
-			near(t, name+" dw alone", w.Grad.Floats(), dw, 1e-5)
+			near(t, name+" dw alone", w.Grad.Floats(), dw, tol)
 			if n := tp.Pool.InUse(); n != 0 {
 				t.Errorf("%s: %d bytes in use", name, n)
 			}

@@ -31,9 +31,9 @@ func (t *Tape) Int8(x *Value) *Value {
 
 // QLinear: y = (xq codesᵀ) * xs * ws + bias, with xq, xs the int8 form of x (..., in) per token and codes, ws the
 // quantized form of the latent weight w (out, in), exact in the integers. Straight through both quantizers: dx +=
-// (dy*ws) codes; dw += dyᵀ (xq*xs). w may be nil (frozen). Keeps x as int8. The tape takes neither codes nor ws over:
-// they must live until Backward.
-func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value) *Value {
+// (dy*ws) codes; dw += dyᵀ (xq*xs), in float32 or int8 as grad says. w may be nil (frozen). Keeps x as int8. The tape
+// takes neither codes nor ws over: they must live until Backward.
+func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value, grad device.Math) *Value {
 	xq := t.alloc(x.Device(), device.I8, x.Shape()...)
 	xs := t.floats(x, rows(x))
 	tensor.QuantizeRows(xq, xs, x.T)
@@ -45,7 +45,7 @@ func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value) *Valu
 	}
 	out := result(y)
 	t.push(out, func() {
-		tensor.QLinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, xq, xs, codes, ws)
+		tensor.QLinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, xq, xs, codes, ws, grad)
 	}, xq, xs)
 	return out
 }

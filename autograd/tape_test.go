@@ -45,7 +45,7 @@ func (n *net) block(t *tape, x *value) *value {
 		return t.Reshape(t.SliceLast(qkv, i*width, (i+1)*width), 2, tokens, heads, width/heads)
 	}
 	y := t.Attention(t.RoPE(head(0), n.table, 0), t.RoPE(head(1), n.table, 0), head(2), true)
-	y = t.QLinear(t.Reshape(y, 2, tokens, width), t.LSQ(n.out, n.scale, 1), n.codes, n.ws, n.bias)
+	y = t.QLinear(t.Reshape(y, 2, tokens, width), t.LSQ(n.out, n.scale, 1), n.codes, n.ws, n.bias, device.MathInt8)
 	x = t.Add(x, t.Dropout(y, 0.2))
 	h = t.LayerNorm(x, n.gain, n.bias, 1e-5)
 	h = t.Gated(device.SiLU, t.Linear(h, n.gate, nil), t.Linear(t.Int8(h), n.up, nil))
@@ -209,8 +209,8 @@ func TestReset(t *testing.T) {
 			func() { tp.Attention(y, y, y, true) },
 			func() { tp.Attention(tp.Reshape(y, 1, 2, 3, 1), tp.Reshape(y, 1, 1, 3, 2), y, true) },
 			func() { tp.CachedAttention(tp.Reshape(y, 1, 2, 3, 1), y.T, y.T, 1) },
-			func() { tp.QLinear(y, nil, n.codes, n.ws, nil) },
-			func() { tp.QLinear(tp.Sum(y), nil, n.codes, n.ws, nil) },
+			func() { tp.QLinear(y, nil, n.codes, n.ws, nil, device.MathFP32) },
+			func() { tp.QLinear(tp.Sum(y), nil, n.codes, n.ws, nil, device.MathFP32) },
 			func() { tp.Floats(dev, []float32{1, 2}, 3) },
 			func() { tp.Custom(save, tp.SliceLast(y, 0, 1)) },
 			func() {

@@ -226,15 +226,15 @@ func (z Bridge) QLinear(y, xq, xs, codes, ws, bias Mem, m, n, k int) {
 	}, y, xq, xs, codes, ws, bias)
 }
 
-func (z Bridge) QLinearGradX(dx, dy, codes, ws Mem, m, n, k int) {
+func (z Bridge) QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math) {
 	z.do("QLinearGradX", 1, int64(m)*int64(n)*int64(k), func(host Kernels, o []Mem) {
-		host.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k)
+		host.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, math)
 	}, dx, dy, codes, ws)
 }
 
-func (z Bridge) QLinearGradW(dw, dy, xq, xs Mem, m, n, k int) {
+func (z Bridge) QLinearGradW(dw, dy, xq, xs Mem, m, n, k int, math Math) {
 	z.do("QLinearGradW", 1, int64(m)*int64(n)*int64(k), func(host Kernels, o []Mem) {
-		host.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k)
+		host.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, math)
 	}, dw, dy, xq, xs)
 }
 

@@ -127,10 +127,10 @@ type Kernels interface {
 	// QLinear: y[i,j] = float32(sum over k of xq[i,k]*codes[j,k]) * xs[i] * ws[j or 0] + bias[j]; xq (m,k), codes (n,k),
 	// y (m,n). The sum is an exact int32. bias is optional.
 	QLinear(y, xq, xs, codes, ws, bias Mem, m, n, k int)
-	// QLinearGradX: dx[i,:] += sum over j of dy[i,j] * ws[j or 0] * codes[j,:].
-	QLinearGradX(dx, dy, codes, ws Mem, m, n, k int)
-	// QLinearGradW: dw[j,:] += sum over i of dy[i,j] * xs[i] * xq[i,:].
-	QLinearGradW(dw, dy, xq, xs Mem, m, n, k int)
+	// QLinearGradX: dx[i,:] += sum over j of dy[i,j] * ws[j or 0] * codes[j,:], see [Math].
+	QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math)
+	// QLinearGradW: dw[j,:] += sum over i of dy[i,j] * xs[i] * xq[i,:], see [Math].
+	QLinearGradW(dw, dy, xq, xs Mem, m, n, k int, math Math)
 
 	// Optimizers and random numbers.
 
@@ -261,6 +261,29 @@ type WeightQuant struct {
 	Factor     float32
 	PerRow     bool
 }
+
+// Math says how the gradients of QLinear multiply. All devices give the same bits in MathInt8: every step is rounded
+// to float32, in the order of the formula.
+type Math uint8
+
+const (
+	// MathFP32: float32 products and sums.
+	MathFP32 Math = iota
+	// MathInt8 quantizes the gradient h as QuantizeRows does, with a floor for gradients: a = max(max|h|, 2^-119) (the
+	// least power of two for which 127/a is finite and a/127 normal), q = roundEven(h * (127/a)), scale = a/127. A
+	// group with a NaN or Inf gets codes 0 and scale NaN. Sums are exact int32, for which QLinearGradX takes at most
+	// 2^17 columns n and QLinearGradW at most 2^17 rows m.
+	//
+	// QLinearGradX groups by row: h[i,j] = dy[i,j] * ws[j], or dy[i,j] if ws has one element;
+	// dx[i,:] += float32(sum over j of q[i,j]*codes[j,:]) * scale[i] (* ws[0] if it has one element).
+	//
+	// QLinearGradW groups by column: h[i,j] = dy[i,j] * xs[i];
+	// dw[j,:] += float32(sum over i of q[i,j]*xq[i,:]) * scale[j].
+	MathInt8
+)
+
+// GradFloor is the least absolute maximum of a group in MathInt8.
+const GradFloor = 0x1p-119
 
 // AdamWStep holds the scalars of one AdamW update, g scaled by GradScale first:
 //

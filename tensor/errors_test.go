@@ -145,7 +145,9 @@ func TestShapeErrors(t *testing.T) {
 			"QLinear: [3] should have 2 elements"},
 		{func() { tensor.QLinear(f(2, 4), codes(2, 3), f(2), codes(4, 3), f(2), nil) },
 			"QLinear: [2] should have one scale, or one per output"},
-		{func() { tensor.QLinearGrad(f(5), nil, nil, f(2, 4), codes(2, 3), f(2), codes(4, 3), f(1)) },
+		{func() {
+			tensor.QLinearGrad(f(5), nil, nil, f(2, 4), codes(2, 3), f(2), codes(4, 3), f(1), device.MathFP32)
+		},
 			"QLinear: [2, 3] and [5] differ in length"},
 		{func() { tensor.AdamW(f(2), f(2), f(2), f(3), device.AdamWStep{}) },
 			"AdamW: [2] and [2] and [2] and [3] differ in length"},

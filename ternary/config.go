@@ -35,8 +35,23 @@ const (
 	LSQ Rule = "lsq"
 )
 
+// Math names the arithmetic of the gradients: see [device.Math]. The forward product is always int8, unless FloatActs.
+type Math string
+
+const (
+	FP32 Math = "fp32"
+	Int8 Math = "int8"
+)
+
+func (m Math) kernel() device.Math {
+	if m == Int8 {
+		return device.MathInt8
+	}
+	return device.MathFP32
+}
+
 // Config says how a layer quantizes. The zero Config is the default: ternary, TWN with threshold 0.7, one scale per
-// tensor, int8 activations, no norm.
+// tensor, int8 activations, no norm, float32 gradients.
 type Config struct {
 	Codebook  Codebook `json:"codebook,omitempty"`   // default Ternary
 	Rule      Rule     `json:"rule,omitempty"`       // default TWN, for Five AbsMean
@@ -44,6 +59,7 @@ type Config struct {
 	PerRow    bool     `json:"per_row,omitempty"`    // one scale per output instead of one per tensor
 	FloatActs bool     `json:"float_acts,omitempty"` // leave activations float32
 	SubNorm   bool     `json:"sub_norm,omitempty"`   // RMSNorm with gain before the activations are quantized (SubLN)
+	Math      Math     `json:"math,omitempty"`       // of the gradients; default FP32
 }
 
 // withDefaults fills in the zero fields.
@@ -60,6 +76,9 @@ func (c Config) withDefaults() Config {
 	if c.Threshold == 0 {
 		c.Threshold = 0.7
 	}
+	if c.Math == "" {
+		c.Math = FP32
+	}
 	return c
 }
 
@@ -75,6 +94,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("ternary: rule %q has no five-level form; use %q or %q", TWN, AbsMean, LSQ)
 	case !(c.Threshold > 0 && c.Threshold < 10):
 		return fmt.Errorf("ternary: threshold %g is not between 0 and 10 (in units of mean|w|; 0.7 is usual)", c.Threshold)
+	case c.Math != FP32 && c.Math != Int8:
+		return fmt.Errorf("ternary: unknown math %q; use %q or %q", c.Math, Int8, FP32)
+	case c.Math == Int8 && c.FloatActs:
+		return fmt.Errorf("ternary: math %q needs int8 activations; leave float_acts out, or use %q", Int8, FP32)
 	}
 	return nil
 }

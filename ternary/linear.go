@@ -116,7 +116,7 @@ func (l *Linear) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 	if l.Scale != nil && w != nil {
 		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels())
 	}
-	return t.QLinear(x, w, l.codes, l.scale, l.Bias)
+	return t.QLinear(x, w, l.codes, l.scale, l.Bias, l.cfg.Math.kernel())
 }
 
 // blended is Forward in float32, with the weight W + lambda*(Q(W) - W).

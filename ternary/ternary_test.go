@@ -445,6 +445,34 @@ func TestLSQGradient(t *testing.T) {
 	}
 }
 
+// Gradients in int8 are those in float32 within the error of eight bits, and not the same.
+func TestMath(t *testing.T) {
+	for _, c := range []ternary.Config{{}, {PerRow: true}, {Rule: ternary.LSQ}} {
+		var dx, dw [2][]float32
+		for i, math := range []ternary.Math{ternary.FP32, ternary.Int8} {
+			dev := cpu.New(0)
+			c.Math = math
+			l := ternary.NewLinear(tensor.NewMaker(dev, 1), 40, 30, false, c)
+			x := autograd.NewParam(tensor.FromFloats(dev, normal(2, 20*40), 20, 40))
+			tp := tape{Grad: true}
+			y := l.Forward(&tp, x)
+			tp.Backward(tp.Sum(tp.Mul(y, tp.Floats(dev, normal(3, 20*30), 20, 30))))
+			tp.Reset()
+			dx[i], dw[i] = x.Grad.Floats(), l.Weight.Grad.Floats()
+		}
+		for what, g := range map[string][2][]float32{"dx": dx, "dw": dw} {
+			var want []float64
+			for _, v := range g[0] {
+				want = append(want, float64(v))
+			}
+			near(t, name(c)+" "+what, g[1], want, 2e-2)
+			if slices.Equal(g[0], g[1]) {
+				t.Errorf("%s: %s is float32", name(c), what)
+			}
+		}
+	}
+}
+
 func TestParams(t *testing.T) {
 	mk := tensor.NewMaker(cpu.New(0), 1)
 	l := ternary.NewLinear(mk, 4, 3, true, ternary.Config{Rule: ternary.LSQ, SubNorm: true, PerRow: true})
@@ -495,6 +523,9 @@ func TestConfigValidate(t *testing.T) {
 		{ternary.Config{Rule: "median"}, `ternary: unknown rule "median"; use "absmean", "twn" or "lsq"`},
 		{ternary.Config{Codebook: ternary.Five, Rule: ternary.TWN},
 			`ternary: rule "twn" has no five-level form; use "absmean" or "lsq"`},
+		{ternary.Config{Math: ternary.Int8, PerRow: true}, ""},
+		{ternary.Config{Math: "int4"}, `ternary: unknown math "int4"; use "int8" or "fp32"`},
+		{ternary.Config{Math: ternary.Int8, FloatActs: true}, `ternary: math "int8" needs int8 activations; leave float_acts`},
 		{ternary.Config{Threshold: -1}, "ternary: threshold -1 is not between 0 and 10 (in units of mean|w|; 0.7 is usual)"},
 		{ternary.Config{Threshold: float32(math.NaN())}, "ternary: threshold NaN is not between 0 and 10"},
 	} {

@@ -93,8 +93,10 @@ func BenchmarkTernary(b *testing.B) {
 			{"QuantizeRows", 2 * m * k, func() { d.QuantizeRows(xq, xs, x, m, k) }},
 			{"QuantizeWeights", 2 * n * k, func() { d.QuantizeWeights(codes, ws, w, wq) }},
 			{"QLinear", flops, func() { d.QLinear(y, xq, xs, codes, ws, device.Mem{}, m, n, k) }},
-			{"QLinearGradX", flops, func() { d.QLinearGradX(dx, y, codes, ws, m, n, k) }},
-			{"QLinearGradW", flops, func() { d.QLinearGradW(dw, y, xq, xs, m, n, k) }},
+			{"QLinearGradX", flops, func() { d.QLinearGradX(dx, y, codes, ws, m, n, k, device.MathFP32) }},
+			{"QLinearGradW", flops, func() { d.QLinearGradW(dw, y, xq, xs, m, n, k, device.MathFP32) }},
+			{"QLinearGradX/int8", flops, func() { d.QLinearGradX(dx, y, codes, ws, m, n, k, device.MathInt8) }},
+			{"QLinearGradW/int8", flops, func() { d.QLinearGradW(dw, y, xq, xs, m, n, k, device.MathInt8) }},
 		} {
 			b.Run(fmt.Sprintf("m=%d,n=%d,k=%d/%s", m, n, k, c.name), func(b *testing.B) {
 				b.ReportAllocs()

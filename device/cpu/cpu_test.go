@@ -171,8 +171,10 @@ var calls = []struct {
 			m, n, k := z[0], z[1], z[2]
 			y, xq, xs, codes, ws := s.f32(m*n), s.i8(m*k, 127), s.f32(m), s.i8(n*k, 2), s.f32(n)
 			d.QLinear(y, xq, xs, codes, ws, s.f32(n), m, n, k)
-			d.QLinearGradX(s.f32(m*k), y, codes, ws, m, n, k)
-			d.QLinearGradW(s.f32(n*k), y, xq, xs, m, n, k)
+			for _, math := range []device.Math{device.MathFP32, device.MathInt8} {
+				d.QLinearGradX(s.f32(m*k), y, codes, ws, m, n, k, math)
+				d.QLinearGradW(s.f32(n*k), y, xq, xs, m, n, k, math)
+			}
 		}
 	}},
 	{"AdamW", func(d *Device, s *spans) {
@@ -261,7 +263,9 @@ func TestAllocs(t *testing.T) {
 			d.QuantizeWeights(codes, row, x, device.WeightQuant{Rows: n, Cols: n, Levels: 1, Factor: 1, PerRow: true})
 		}},
 		{"QLinear", func() { d.QLinear(z, xq, row, codes, row, device.Mem{}, n, n, n) }},
-		{"QLinearGradW", func() { d.QLinearGradW(z, y, xq, row, n, n, n) }},
+		{"QLinearGradW", func() { d.QLinearGradW(z, y, xq, row, n, n, n, device.MathFP32) }},
+		{"QLinearGradX in int8", func() { d.QLinearGradX(z, y, codes, row, n, n, n, device.MathInt8) }},
+		{"QLinearGradW in int8", func() { d.QLinearGradW(z, y, xq, row, n, n, n, device.MathInt8) }},
 	} {
 		c.call() // fill the pool
 		if got := testing.AllocsPerRun(20, c.call); got > 6 {
@@ -475,8 +479,10 @@ func TestNothing(t *testing.T) {
 		d.Dequantize(m, m, m, n, n)
 		d.LSQGrad(m, m, m, m, n, n, 1, 1)
 		d.QLinear(m, m, m, m, m, m, n, n, n)
-		d.QLinearGradX(m, m, m, m, n, n, n)
-		d.QLinearGradW(m, m, m, m, n, n, n)
+		for _, math := range []device.Math{device.MathFP32, device.MathInt8} {
+			d.QLinearGradX(m, m, m, m, n, n, n, math)
+			d.QLinearGradW(m, m, m, m, n, n, n, math)
+		}
 		d.AdamW(m, m, m, m, device.AdamWStep{})
 		d.Uniform(m, 1, 0, 1)
 		d.Normal(m, 1, 1)

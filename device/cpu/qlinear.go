@@ -5,27 +5,37 @@ import (
 	"setun/internal/par"
 )
 
-// QLinear multiplies codes as float32: a sum over tileK products of int8 is at most 2^23, so every partial sum is exact
-// whatever its order. Sums over deeper k add up in float64, just as exact.
 func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
-	q := qlinear{y.F32(), xs.F32(), ws.F32(), bias.F32(), xq.I8(), codes.I8(), m, n, k}
-	if d.Failed() || q.y == nil || m <= 0 || n <= 0 {
+	q := qlinear{y: y.F32(), xs: xs.F32(), ws: ws.F32(), bias: bias.F32(), a: operand{q: xq.I8(), ld: k},
+		b: operand{q: codes.I8(), ld: k}, m: m, n: n, k: k}
+	if d.Failed() || q.y == nil {
 		return
 	}
-	tm, tn := taskSize(d.Threads, 1, m, n)
-	rows, cols := (m+tm-1)/tm, (n+tn-1)/tn
-	par.For(d.Threads, rows*cols, 1, func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			i, j := t/cols*tm, t%cols*tn
-			q.tile(i, min(tm, m-i), j, min(tn, n-j))
-		}
-	})
+	q.run(d.Threads)
 }
 
+// qlinear is y = sums * xs * ws + bias, or y += with acc, with sums the product of the codes in rows of a and of b. It
+// multiplies them as float32: a sum over tileK products of int8 is at most 2^23, so every partial sum is exact whatever
+// its order. Sums over deeper k add up in float64, just as exact.
 type qlinear struct {
 	y, xs, ws, bias []float32
-	x, codes        []int8
+	a, b            operand
 	m, n, k         int
+	acc             bool
+}
+
+func (q *qlinear) run(threads int) {
+	if q.m <= 0 || q.n <= 0 {
+		return
+	}
+	tm, tn := taskSize(threads, 1, q.m, q.n)
+	rows, cols := (q.m+tm-1)/tm, (q.n+tn-1)/tn
+	par.For(threads, rows*cols, 1, func(lo, hi int) {
+		for t := lo; t < hi; t++ {
+			i, j := t/cols*tm, t%cols*tn
+			q.tile(i, min(tm, q.m-i), j, min(tn, q.n-j))
+		}
+	})
 }
 
 // put scales the sum of element (i, j), in the one order that gives the same bits everywhere.
@@ -33,6 +43,9 @@ func (q *qlinear) put(i, j int, sum float32) {
 	v := float32(float32(sum*q.xs[i]) * column(q.ws, j))
 	if q.bias != nil {
 		v += q.bias[j]
+	}
+	if q.acc {
+		v += q.y[i*q.n+j]
 	}
 	q.y[i*q.n+j] = v
 }
@@ -47,13 +60,12 @@ func (q *qlinear) tile(i, m, j, n int) {
 	defer st.giveBack()
 	total := st.x
 	clear(total)
-	a, b := operand{q: q.x, ld: q.k}, operand{q: q.codes, ld: q.k}
 	for l := 0; l < q.k; l += tileK {
 		k := min(tileK, q.k-l)
-		bt, ldb := b.rows(sb.x, j, n, l, k, true)
+		bt, ldb := q.b.rows(sb.x, j, n, l, k, true)
 		for r := 0; r < m; r += tileM {
 			tm := min(tileM, m-r)
-			at, lda := a.rows(sa.x, i+r, tm, l, k, false)
+			at, lda := q.a.rows(sa.x, i+r, tm, l, k, false)
 			sum := ss.x[:tm*n]
 			clear(sum)
 			sgemm(tm, n, k, 1, at, lda, bt, ldb, sum, n)
@@ -68,9 +80,13 @@ func (q *qlinear) tile(i, m, j, n int) {
 }
 
 // QLinearGradX is dx += (dy*ws) @ codes, without codes in float32 beyond a tile.
-func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int) {
+func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math) {
 	dx0, dy0, q0, s0 := dx.F32(), dy.F32(), codes.I8(), ws.F32()
 	if d.Failed() || dx0 == nil || len(s0) == 0 {
+		return
+	}
+	if math == device.MathInt8 {
+		d.gradX8(dx0, dy0, q0, s0, m, n, k)
 		return
 	}
 	g := product{m: m, n: k, k: n, alpha: 1, beta: 1, c: dx0, ldc: k, batch: 1,
@@ -83,12 +99,68 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int) {
 	g.run(d.Threads)
 }
 
+func (d *Device) gradX8(dx, dy []float32, codes []int8, ws []float32, m, n, k int) {
+	hq, hs := borrow[int8](m*n), borrow[float32](m)
+	defer hq.giveBack()
+	defer hs.giveBack()
+	d.par(m, 2*n*cheap, func(lo, hi int) {
+		buf := borrow[float32](n)
+		defer buf.giveBack()
+		for i := lo; i < hi; i++ {
+			h := dy[i*n:][:n]
+			if len(ws) > 1 {
+				for j, v := range h {
+					buf.x[j] = v * ws[j]
+				}
+				h = buf.x
+			}
+			hs.x[i] = quantizeAbove(hq.x[i*n:][:n], h, device.GradFloor)
+		}
+	})
+	if len(ws) > 1 {
+		ws = one
+	}
+	q := qlinear{y: dx, xs: hs.x, ws: ws, a: operand{q: hq.x, ld: n}, b: operand{q: codes, ld: k, trans: true},
+		m: m, n: k, k: n, acc: true}
+	q.run(d.Threads)
+}
+
+var one = []float32{1}
+
 // QLinearGradW is dw += (dy*xs)' @ xq.
-func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int) {
+func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
 	dw0, dy0, x0, s0 := dw.F32(), dy.F32(), xq.I8(), xs.F32()
 	if d.Failed() || dw0 == nil {
 		return
 	}
+	if math == device.MathInt8 {
+		d.gradW8(dw0, dy0, x0, s0, m, n, k)
+		return
+	}
 	product{m: n, n: k, k: m, alpha: 1, beta: 1, c: dw0, ldc: k, batch: 1,
 		a: operand{f: dy0, ld: n, trans: true, depth: s0}, b: operand{q: x0, ld: k, trans: true}}.run(d.Threads)
+}
+
+func (d *Device) gradW8(dw, dy []float32, xq []int8, xs []float32, m, n, k int) {
+	hq, hs := borrow[int8](n*m), borrow[float32](n) // turned around: (n, m)
+	defer hq.giveBack()
+	defer hs.giveBack()
+	d.par(n, 4*m*cheap, func(lo, hi int) {
+		buf := borrow[float32](tileM * m)
+		defer buf.giveBack()
+		for ; lo < hi; lo += tileM {
+			cols := min(tileM, hi-lo)
+			for i := range m {
+				for j, v := range dy[i*n+lo:][:cols] {
+					buf.x[j*m+i] = v * xs[i]
+				}
+			}
+			for j := range cols {
+				hs.x[lo+j] = quantizeAbove(hq.x[(lo+j)*m:][:m], buf.x[j*m:][:m], device.GradFloor)
+			}
+		}
+	})
+	q := qlinear{y: dw, xs: hs.x, ws: one, a: operand{q: hq.x, ld: m}, b: operand{q: xq, ld: k, trans: true},
+		m: n, n: k, k: m, acc: true}
+	q.run(d.Threads)
 }

@@ -27,7 +27,10 @@ func (d *Device) QuantizeRows(q, scale, x device.Mem, rows, cols int) {
 	})
 }
 
-func quantizeRow(q []int8, x []float32) float32 {
+func quantizeRow(q []int8, x []float32) float32 { return quantizeAbove(q, x, 1e-5) }
+
+// quantizeAbove is int8 absmax with a floor for the maximum.
+func quantizeAbove(q []int8, x []float32, floor float32) float32 {
 	bits := uint32(0) // of max|x|: NaN is above Inf, which is above all numbers
 	for _, v := range x {
 		bits = max(bits, math.Float32bits(v)&^(1<<31))
@@ -37,7 +40,7 @@ func quantizeRow(q []int8, x []float32) float32 {
 		clear(q)
 		return nan32
 	}
-	a = max(a, 1e-5)
+	a = max(a, floor)
 	s := 127 / a
 	q = q[:len(x)]
 	for i, v := range x {

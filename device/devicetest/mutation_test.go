@@ -3,6 +3,7 @@ package devicetest
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"setun/device"
@@ -266,6 +267,9 @@ func TestFindsMistakes(t *testing.T) {
 		{"QLinear saturates at 16 bits", "QLinear", func(d *cpu.Device) device.Device { return sixteenBits{d} }},
 		{"QLinear sums in float32", "QLinear", func(d *cpu.Device) device.Device { return floatSums{d} }},
 		{"QLinear uses one scale", "QLinear", func(d *cpu.Device) device.Device { return oneScale{d} }},
+		{"QLinearGradX is always float32", "QLinearGradX", func(d *cpu.Device) device.Device { return noInt8{d} }},
+		{"QLinearGradW is always float32", "QLinearGradW", func(d *cpu.Device) device.Device { return noInt8{d} }},
+		{"QLinearGradW has a floor of 1e-5", "QLinearGradW", func(d *cpu.Device) device.Device { return coarse{d} }},
 		{"Dequantize uses one scale", "Dequantize", func(d *cpu.Device) device.Device { return oneScale{d} }},
 		{"QuantizeRows rounds half away", "QuantizeRows", func(d *cpu.Device) device.Device { return awayFromZero{d} }},
 		{"QuantizeWeights sums in order", "QuantizeWeights", func(d *cpu.Device) device.Device { return inOrder{d} }},
@@ -445,6 +449,26 @@ type oneScale struct{ *cpu.Device }
 
 func (d oneScale) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 	d.Device.QLinear(y, xq, xs, codes, ws.Slice(0, 1), bias, m, n, k)
+}
+
+type noInt8 struct{ *cpu.Device }
+
+func (d noInt8) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, _ device.Math) {
+	d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, device.MathFP32)
+}
+
+func (d noInt8) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, _ device.Math) {
+	d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, device.MathFP32)
+}
+
+// coarse loses the gradients that lie below 1e-5/254.
+type coarse struct{ *cpu.Device }
+
+func (d coarse) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
+	if small := func(v float32) bool { return max(v, -v) < 1e-5/254 }; math == device.MathFP32 ||
+		slices.ContainsFunc(dy.F32(), func(v float32) bool { return !small(v) }) {
+		d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, math)
+	}
 }
 
 func (d oneScale) Dequantize(y, codes, scale device.Mem, rows, cols int) {

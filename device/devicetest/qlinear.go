@@ -2,6 +2,7 @@ package devicetest
 
 import (
 	"fmt"
+	"slices"
 
 	"setun/device"
 )
@@ -40,7 +41,9 @@ func qlinearTables() []table {
 		return call{
 			ops: []operand{grad("dx", g.normal(m*k)), in("dy", g.normal(m*n)), in("codes", g.codes(n*k, levels)),
 				in("ws", g.uniform(scales, 0.5, 1))},
-			run: func(d device.Kernels, o []device.Mem) { d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k) },
+			run: func(d device.Kernels, o []device.Mem) {
+				d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, device.MathFP32)
+			},
 			ref: func(x [][]float64) {
 				for i := range x[0] {
 					for j := range n {
@@ -64,7 +67,9 @@ func qlinearTables() []table {
 		return call{
 			ops: []operand{grad("dw", g.normal(n*k)), in("dy", g.normal(m*n)), in("xq", g.codes(m*k, 127)),
 				in("xs", g.uniform(m, 0.005, 0.01))},
-			run: func(d device.Kernels, o []device.Mem) { d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k) },
+			run: func(d device.Kernels, o []device.Mem) {
+				d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, device.MathFP32)
+			},
 			ref: func(x [][]float64) {
 				for i := range x[0] {
 					for r := range m {
@@ -80,6 +85,64 @@ func qlinearTables() []table {
 				})}
 			},
 			tol:     1e-6 + 4e-7*float64(m),
+			mulAdds: m * n * k,
+		}
+	}
+	// The twins in int8 have the bits of the oracle.
+	gradX8 := func(dx, dy []float32, codes []int8, ws []float32, m, n, k int) call {
+		return call{
+			ops: []operand{grad("dx", dx), in("dy", dy), in("codes", codes), in("ws", ws)},
+			run: func(d device.Kernels, o []device.Mem) {
+				d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8)
+			},
+			ref: func(x [][]float64) {
+				for i := range m {
+					h := narrow(x[1][i*n : (i+1)*n])
+					if len(ws) > 1 {
+						for j := range h {
+							h[j] *= ws[j]
+						}
+					}
+					q := make([]float64, n)
+					scale := quantizeRow(q, h, device.GradFloor)
+					for l, v := range x[0][i*k : (i+1)*k] {
+						sum := 0.0 // of integers
+						for j, c := range q {
+							sum += c * x[2][j*k+l]
+						}
+						d := float32(float32(sum) * scale)
+						if len(ws) == 1 {
+							d = float32(d * ws[0])
+						}
+						x[0][i*k+l] = float64(float32(v) + d)
+					}
+				}
+			},
+			mulAdds: m * n * k,
+		}
+	}
+	gradW8 := func(dw, dy []float32, xq []int8, xs []float32, m, n, k int) call {
+		return call{
+			ops: []operand{grad("dw", dw), in("dy", dy), in("xq", xq), in("xs", xs)},
+			run: func(d device.Kernels, o []device.Mem) {
+				d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8)
+			},
+			ref: func(x [][]float64) {
+				for j := range n {
+					h, q := make([]float32, m), make([]float64, m)
+					for i := range h {
+						h[i] = float32(x[1][i*n+j]) * xs[i]
+					}
+					scale := quantizeRow(q, h, device.GradFloor)
+					for l, v := range x[0][j*k : (j+1)*k] {
+						sum := 0.0
+						for i, c := range q {
+							sum += c * x[2][i*k+l]
+						}
+						x[0][j*k+l] = float64(float32(v) + float32(float32(sum)*scale))
+					}
+				}
+			},
 			mulAdds: m * n * k,
 		}
 	}
@@ -103,20 +166,26 @@ func qlinearTables() []table {
 				if perRow {
 					scales = max(n, 1)
 				}
-				add := func(t *table, make func(g gen) call) {
+				add := func(t *table, how string, make func(g gen) call) {
 					t.cases = append(t.cases, kase{
-						name:     fmt.Sprintf("m=%d,n=%d,k=%d,levels=%d,perRow=%t", m, n, k, levels, perRow),
+						name:     fmt.Sprintf("m=%d,n=%d,k=%d,levels=%d,perRow=%t%s", m, n, k, levels, perRow, how),
 						sizeable: s.sizeable,
 						make:     func(g gen) call { return make(g).small(m * n * k / 16) },
 					})
 				}
-				add(&ts[0], func(g gen) call {
+				add(&ts[0], "", func(g gen) call {
 					return fwd(g.codes(m*k, 127), g.codes(n*k, levels), g.uniform(m, 0.005, 0.01),
 						g.uniform(scales, 0.5, 1), g.normal(n), m, n, k, 5e-7)
 				})
-				add(&ts[1], func(g gen) call { return gradX(g, levels, scales, m, n, k) })
+				add(&ts[1], "", func(g gen) call { return gradX(g, levels, scales, m, n, k) })
+				add(&ts[1], ",int8", func(g gen) call {
+					return gradX8(g.tiny(m*k), g.tiny(m*n), g.codes(n*k, levels), g.uniform(scales, 0.5, 1), m, n, k)
+				})
 				if levels == 1 && !perRow {
-					add(&ts[2], func(g gen) call { return gradW(g, m, n, k) })
+					add(&ts[2], "", func(g gen) call { return gradW(g, m, n, k) })
+					add(&ts[2], ",int8", func(g gen) call {
+						return gradW8(g.tiny(n*k), g.tiny(m*n), g.codes(m*k, 127), g.uniform(m, 0.005, 0.01), m, n, k)
+					})
 				}
 			}
 		}
@@ -145,7 +214,51 @@ func qlinearTables() []table {
 			})
 		}
 	}
+	// Groups of zeros, below the floor, with NaN and Inf, and sums beyond 2^24.
+	for _, s := range [][3]int{{9, 6, 33}, {5, 5000, 7}, {5000, 5, 7}} {
+		m, n, k := s[0], s[1], s[2]
+		dy := func(g gen, group func(e int) int) []float32 {
+			dy := g.normal(m * n)
+			for e := range dy {
+				switch group(e) {
+				case 0:
+					dy[e] = 0
+				case 1:
+					dy[e] *= 1e-38
+				case 2:
+					dy[e] *= 1e-41
+				case 3:
+					dy[e] = 1
+				}
+			}
+			return dy
+		}
+		full := func(n int) []int8 { return slices.Repeat([]int8{127}, n) }
+		ts[1] = ts[1].with(fmt.Sprintf("special,m=%d,n=%d,k=%d,int8", m, n, k), func(g gen) call {
+			dy := dy(g, func(e int) int { return e / n })
+			if m > 5 {
+				dy[5*n+n/2], dy[6*n], dy[7*n-1] = nan, inf, -inf
+			}
+			return gradX8(make([]float32, m*k), dy, full(n*k), []float32{0.5}, m, n, k)
+		})
+		ts[2] = ts[2].with(fmt.Sprintf("special,m=%d,n=%d,k=%d,int8", m, n, k), func(g gen) call {
+			dy := dy(g, func(e int) int { return e % n })
+			if m > 5 {
+				dy[1], dy[(m-1)*n+n/2] = nan, inf
+			}
+			return gradW8(make([]float32, n*k), dy, full(m*k), g.uniform(m, 0.5, 1), m, n, k)
+		})
+	}
 	return ts
+}
+
+// tiny gives n values of the size of gradients.
+func (g gen) tiny(n int) []float32 {
+	x := g.normal(n)
+	for i := range x {
+		x[i] *= 1e-9
+	}
+	return x
 }
 
 // linear is qlinear for any numbers: y[i,j] = sum over k of x[i,k]*xs[i]*w[j,k]*ws[j or 0].

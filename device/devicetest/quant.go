@@ -8,8 +8,8 @@ import (
 )
 
 // quantizeRow follows the rule in float32.
-func quantizeRow(q []float64, x []float32) (scale float32) {
-	a := float32(1e-5)
+func quantizeRow(q []float64, x []float32, floor float32) (scale float32) {
+	a := floor
 	for _, v := range x {
 		if v != v || math.IsInf(float64(v), 0) {
 			clear(q)
@@ -76,7 +76,7 @@ func quantizeRowsTable() table {
 			ref: func(x [][]float64) {
 				v := narrow(x[2])
 				for i := range rows {
-					x[1][i] = float64(quantizeRow(x[0][i*cols:(i+1)*cols], v[i*cols:(i+1)*cols]))
+					x[1][i] = float64(quantizeRow(x[0][i*cols:(i+1)*cols], v[i*cols:(i+1)*cols], 1e-5))
 				}
 			},
 		}

@@ -73,8 +73,12 @@ func run(ctx context.Context, args []string) error {
 		net = conv
 	}
 	mk := tensor.NewMaker(dev, fl.Seed)
-	m := &classifier{Layers: net(maker{mk, fl.Weights}, images.Train.H, images.Train.W, images.Classes), dev: dev}
-	meta, err := json.Marshal(map[string]any{"model": *kind, "weights": fl.Weights, "batch": fl.Batch, "seed": fl.Seed})
+	m := &classifier{Layers: net(maker{mk, fl.Weights, ternary.Math(fl.Math)}, images.Train.H, images.Train.W, images.Classes), dev: dev}
+	about := map[string]any{"model": *kind, "weights": fl.Weights, "batch": fl.Batch, "seed": fl.Seed}
+	if fl.Math != "" {
+		about["math"] = fl.Math
+	}
+	meta, err := json.Marshal(about)
 	if err != nil {
 		return err
 	}
@@ -149,6 +153,7 @@ func (m *classifier) accuracy(ctx context.Context, held train.Held) (float64, er
 type maker struct {
 	*tensor.Maker
 	weights string
+	math    ternary.Math
 }
 
 func (mk maker) linear(in, out int) nn.Layer {
@@ -156,9 +161,9 @@ func (mk maker) linear(in, out int) nn.Layer {
 	case "fp32":
 		return nn.NewLinear(mk.Maker, in, out, true)
 	case "five":
-		return ternary.NewLinear(mk.Maker, in, out, true, ternary.Config{Codebook: ternary.Five, SubNorm: true})
+		return ternary.NewLinear(mk.Maker, in, out, true, ternary.Config{Codebook: ternary.Five, SubNorm: true, Math: mk.math})
 	}
-	return ternary.NewLinear(mk.Maker, in, out, true, ternary.Config{SubNorm: true})
+	return ternary.NewLinear(mk.Maker, in, out, true, ternary.Config{SubNorm: true, Math: mk.math})
 }
 
 var relu = nn.Func((*autograd.Tape).ReLU)

@@ -84,7 +84,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if err := cfg.SetArch(*arch); err != nil {
 		return err
 	}
-	cfg.Quant.Rule = ternary.Rule(*rule)
+	cfg.Quant.Rule, cfg.Quant.Math = ternary.Rule(*rule), ternary.Math(fl.Math)
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
