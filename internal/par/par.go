@@ -13,6 +13,9 @@ const piecesPerThread = 4
 // (threads <= 0: GOMAXPROCS), and returns when all are done. A range is at least about grain long; with n <= grain or
 // one thread, f(0, n) runs inline. A panic in f stops the ranges not yet begun and panics again in the caller, with the
 // same value.
+//
+// The other goroutines are workers that all calls share: a call that finds them busy, because it is nested or others
+// run at the same time, computes with those that are free, or alone.
 func For(threads, n, grain int, f func(lo, hi int)) {
 	if n <= 0 {
 		return
@@ -25,53 +28,56 @@ func For(threads, n, grain int, f func(lo, hi int)) {
 		f(0, n)
 		return
 	}
-	pieces := min((n-1)/grain+1, piecesPerThread*threads)
-	s := &loop{f: f, n: n, pieces: pieces}
-	workers := min(threads, pieces) - 1
-	s.wg.Add(workers)
-	for range workers {
-		go s.worker()
-	}
-	s.run()
-	s.wg.Wait()
-	if p := s.panicked.Load(); p != nil {
+	l := loops.Get().(*loop)
+	l.f, l.n, l.pieces = f, n, min((n-1)/grain+1, piecesPerThread*threads)
+	l.next.Store(0)
+	ws := crew(threads - 1)
+	offered := l.offer(ws, min(threads, l.pieces)-1)
+	l.run()
+	l.wait(offered - l.retract(ws))
+	p := l.panicked.Swap(nil)
+	l.f = nil
+	loops.Put(l)
+	if p != nil {
 		panic(*p)
 	}
 }
 
+// A loop is one call of For.
 type loop struct {
 	f         func(lo, hi int)
 	n, pieces int
-	next      atomic.Int64
-	wg        sync.WaitGroup
+	next      atomic.Int64 // piece
 	panicked  atomic.Pointer[any]
+	busy      atomic.Int32  // workers that wait waits for, plus parked, minus those that have left
+	left      chan struct{} // the last has left, for a caller that is parked
 }
 
-func (s *loop) worker() {
-	defer s.wg.Done()
-	s.run()
-}
+const parked = 1 << 30
+
+var loops = sync.Pool{New: func() any { return &loop{left: make(chan struct{}, 1)} }}
 
 // run takes pieces in order until none is left. The first n%pieces of them are one longer.
-func (s *loop) run() {
+func (l *loop) run() {
 	defer func() {
-		if p := recover(); p != nil {
-			s.panicked.CompareAndSwap(nil, &p)
-			s.next.Store(int64(s.pieces))
+		if r := recover(); r != nil {
+			p := r // on the heap only here
+			l.panicked.CompareAndSwap(nil, &p)
+			l.next.Store(int64(l.pieces))
 		}
 	}()
 	for {
-		i := int(s.next.Add(1)) - 1
-		if i >= s.pieces {
+		i := int(l.next.Add(1)) - 1
+		if i >= l.pieces {
 			return
 		}
-		q, r := s.n/s.pieces, s.n%s.pieces
+		q, r := l.n/l.pieces, l.n%l.pieces
 		lo := i*q + min(i, r)
 		hi := lo + q
 		if i < r {
 			hi++
 		}
-		s.f(lo, hi)
+		l.f(lo, hi)
 	}
 }
 
@@ -81,4 +87,27 @@ func Threads(threads int) int {
 		return runtime.GOMAXPROCS(0)
 	}
 	return threads
+}
+
+// leave is the last that a worker does with l.
+func (l *loop) leave() {
+	if l.busy.Add(-1) == parked {
+		l.left <- struct{}{}
+	}
+}
+
+// wait returns when n workers have left.
+func (l *loop) wait(n int) {
+	if l.busy.Add(int32(n)) == 0 {
+		return
+	}
+	for s := (spin{limit: finish}); s.more(); {
+		if l.busy.Load() == 0 {
+			return
+		}
+	}
+	if l.busy.Add(parked) != parked {
+		<-l.left
+	}
+	l.busy.Store(0)
 }

@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
+
+var race bool // set in race_test.go
 
 func ExampleFor() {
 	x := []int{1, 2, 3, 4}
@@ -110,12 +114,75 @@ func TestForPanic(t *testing.T) {
 	}
 }
 
-func BenchmarkFor(b *testing.B) {
-	for _, threads := range []int{1, 2, 4} {
-		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
-			for b.Loop() {
-				For(threads, 64, 1, func(lo, hi int) {})
+// TestForTogether: calls from several goroutines, each with calls inside and some that panic, all get their work done.
+func TestForTogether(t *testing.T) {
+	var callers sync.WaitGroup
+	for c := range 8 {
+		callers.Go(func() {
+			for round := range 100 {
+				var sum atomic.Int64
+				For(4, 20, 1, func(lo, hi int) {
+					for i := lo; i < hi; i++ {
+						For(3, 10, 1, func(lo, hi int) { sum.Add(int64((hi - lo) * i)) })
+					}
+				})
+				if sum.Load() != 1900 {
+					t.Errorf("caller %d, round %d: sum %d, want 1900", c, round, sum.Load())
+				}
+				func() {
+					defer func() {
+						if recover() != round {
+							t.Errorf("caller %d, round %d: the panic is lost", c, round)
+						}
+					}()
+					For(4, 20, 1, func(lo, hi int) { panic(round) })
+				}()
+				if round%10 == 0 {
+					time.Sleep(50 * time.Microsecond) // workers go to sleep
+				}
 			}
 		})
+	}
+	callers.Wait()
+}
+
+func TestForAllocates(t *testing.T) {
+	if race {
+		t.Skip("the race detector empties pools at random")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	f := func(lo, hi int) {}
+	if n := testing.AllocsPerRun(100, func() { For(4, 64, 1, f) }); n != 0 {
+		t.Errorf("%.1f allocations, want none", n)
+	}
+}
+
+// BenchmarkFor: the cost of the call itself, and of a series of kernels of about 20 us on one core with a pause between.
+func BenchmarkFor(b *testing.B) {
+	for _, threads := range []int{1, 2, 4} {
+		for _, c := range []struct {
+			name        string
+			item, pause int
+		}{{"empty", 0, 0}, {"series", 1250, 0}, {"pauses", 1250, 5000}, {"rare", 1250, 100000}} {
+			b.Run(fmt.Sprintf("%s/threads=%d", c.name, threads), func(b *testing.B) {
+				for b.Loop() {
+					For(threads, 16, 1, func(lo, hi int) { spend((hi - lo) * c.item) })
+					spend(c.pause)
+				}
+			})
+		}
+	}
+}
+
+var spent atomic.Uint64
+
+// spend takes about n ns.
+func spend(n int) {
+	x := uint64(n)
+	for range n {
+		x = x*6364136223846793005 + 1
+	}
+	if x == 1 {
+		spent.Add(1)
 	}
 }

@@ -1,0 +1,5 @@
+//go:build race
+
+package par
+
+func init() { race = true }
