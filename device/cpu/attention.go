@@ -183,7 +183,7 @@ func (a *attention) backward(b, h, group int) {
 type rows struct {
 	x  []float32
 	ld int
-	s  scratch[float32]
+	s  lent[float32]
 }
 
 func alignRows(x []float32, ld, n, cols int) rows {
@@ -199,8 +199,4 @@ func alignRows(x []float32, ld, n, cols int) rows {
 	return r
 }
 
-func (r rows) giveBack() {
-	if r.s.all != nil {
-		r.s.giveBack()
-	}
-}
+func (r rows) giveBack() { r.s.giveBack() }

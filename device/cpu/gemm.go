@@ -158,7 +158,7 @@ func (g product) tileRows(a, b operand, c []float32, i, m, j, n int) {
 	if a.trans {
 		step, next = 1, a.ld
 	}
-	var buf scratch[float32]
+	var buf lent[float32]
 	if b.f == nil || a.depth != nil {
 		buf = borrow[float32](min(g.k, tileK) * n)
 		defer buf.giveBack()
