@@ -1,0 +1,454 @@
+//go:build amd64
+
+package simd
+
+import (
+	"math"
+
+	"setun/device"
+	"setun/internal/par"
+	"setun/internal/scratch"
+)
+
+// The quantized products are exact: VPDPBUSD sums four codes a lane in int32 (VPMADDWD in the lower tiers). Operand A
+// has rows, B columns; B is packed in panels, with 128 added to its codes. Every product takes two parallel loops: one
+// prepares both operands, one multiplies, whole sums at a time, and scales them on the way to memory.
+const (
+	panelCols = 64
+	blockRows = 48 // rows of A a task: a multiple of every tile's
+	few       = 8  // rows at which packing B does not pay
+)
+
+func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
+	if d.tier == None || m <= 0 || n <= 0 || k <= 0 || y.IsZero() {
+		d.Device.QLinear(y, xq, xs, codes, ws, bias, m, n, k)
+		return
+	}
+	y0, xq0, xs0, codes0, ws0, bias0 := y.F32(), xq.I8(), xs.F32(), codes.I8(), ws.F32(), bias.F32()
+	if d.Failed() {
+		return
+	}
+	if m <= few {
+		d.qdot(y0, xq0, xs0, codes0, ws0, bias0, m, n, k)
+		return
+	}
+	p := d.newProduct(m, n, k)
+	defer p.free()
+	p.c, p.rs = y0, xs0
+	p.columnScale(ws0)
+	if bias0 != nil {
+		p.mode, p.bias = addBias, scratch.Get[float32](p.panels*panelCols)
+		defer p.bias.Free()
+		clear(p.bias.X[copy(p.bias.X, bias0[:n]):])
+	}
+	if k%4 == 0 {
+		p.a = xq0
+	} else {
+		p.ownA()
+	}
+	d.prepare(p.panels, 4*panelCols*k, func(j int) { p.packRows(j, codes0) }, m, k, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			row := xq0[i*k:][:k]
+			if k%4 != 0 {
+				to := p.a[i*p.depth:][:p.depth]
+				clear(to[copy(to, row):])
+			}
+			p.comp.X[i] = -128 * d.sumCodes(row)
+		}
+	})
+	d.multiply(p)
+}
+
+func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math) {
+	if d.tier == None || math != device.MathInt8 || m <= 0 || n <= 0 || k <= 0 || dx.IsZero() || ws.Len() == 0 {
+		d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, math)
+		return
+	}
+	dx0, dy0, codes0, ws0 := dx.F32(), dy.F32(), codes.I8(), ws.F32()
+	if d.Failed() {
+		return
+	}
+	p := d.newProduct(m, k, n)
+	defer p.free()
+	p.c, p.mode = dx0, accumulate
+	p.ownA()
+	hs := scratch.Get[float32](m)
+	defer hs.Free()
+	p.rs = hs.X
+	if len(ws0) == 1 {
+		p.columnScale(ws0)
+		ws0 = nil
+	} else {
+		p.columnScale(one)
+	}
+	d.prepare(p.panels, 4*panelCols*n, func(j int) { p.packCols(j, codes0, k, n) }, m, 8*n, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			p.rs[i], p.comp.X[i] = d.gradRow(p.a[i*p.depth:][:p.depth], dy0[i*n:][:n], ws0)
+		}
+	})
+	d.multiply(p)
+}
+
+func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
+	if d.tier == None || math != device.MathInt8 || m <= 0 || n <= 0 || k <= 0 || dw.IsZero() {
+		d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, math)
+		return
+	}
+	dw0, dy0, xq0, xs0 := dw.F32(), dy.F32(), xq.I8(), xs.F32()
+	if d.Failed() {
+		return
+	}
+	p := d.newProduct(n, k, m)
+	defer p.free()
+	p.c, p.mode, p.turned = dw0, accumulate, true
+	p.ownA()
+	p.columnScale(one)
+	hs := scratch.Get[float32](n)
+	defer hs.Free()
+	p.rs = hs.X
+	blocks := (n + blockRows - 1) / blockRows
+	d.prepare(p.panels, 4*panelCols*m, func(j int) { p.packCols(j, xq0, k, m) }, blocks, 8*m*blockRows, func(lo, hi int) {
+		for b := lo; b < hi; b++ {
+			d.gradCols(p, b, dy0, xs0, m, n)
+		}
+	})
+	d.multiply(p)
+}
+
+var one = []float32{1}
+
+// prepare runs pack on every panel and fill on ranges of rows, in one parallel loop.
+func (d *Device) prepare(panels, panelBytes int, pack func(j int), rows, rowBytes int, fill func(lo, hi int)) {
+	step := max(1, taskBytes/rowBytes)
+	tasks := (rows + step - 1) / step
+	par.For(d.Threads, panels+tasks, 1, func(lo, hi int) {
+		for t := lo; t < hi; t++ {
+			if t < tasks {
+				fill(t*step, min((t+1)*step, rows))
+			} else {
+				pack(t - tasks)
+			}
+		}
+	})
+}
+
+// What a product does to its result.
+const (
+	overwrite = iota
+	addBias
+	accumulate
+)
+
+// product is c = float32(a b) * rs * cs, then + bias or + c; a (m, k) and b (k, n).
+type product struct {
+	c       []float32
+	m, n, k int
+	depth   int // k in whole groups
+	panels  int
+	mode    int
+	rs      []float32
+
+	// A is rows of depth codes, or with turned, blocks of [depth/4][blockRows][4].
+	a      []int8
+	turned bool
+	comp   scratch.Buf[int32] // -128 * the sum of a row
+	b      scratch.Buf[uint8] // [panels][depth/4][panelCols][4]
+	cs     scratch.Buf[float32]
+	bias   scratch.Buf[float32]
+	mine   scratch.Buf[int8] // a, unless it is the caller's
+}
+
+func (d *Device) newProduct(m, n, k int) *product {
+	p := &product{m: m, n: n, k: k, depth: (k + 3) &^ 3, panels: (n + panelCols - 1) / panelCols}
+	p.comp = scratch.Get[int32]((m + blockRows - 1) / blockRows * blockRows)
+	p.b = scratch.Get[uint8](p.panels * panelCols * p.depth)
+	return p
+}
+
+func (p *product) free() {
+	p.comp.Free()
+	p.b.Free()
+	p.cs.Free()
+	p.mine.Free()
+}
+
+func (p *product) ownA() {
+	p.mine = scratch.Get[int8]((p.m + blockRows - 1) / blockRows * blockRows * p.depth)
+	p.a = p.mine.X
+}
+
+// columnScale keeps one scale for all columns, or one each.
+func (p *product) columnScale(ws []float32) {
+	p.cs = scratch.Get[float32](p.panels * panelCols)
+	if len(ws) > 1 {
+		clear(p.cs.X[copy(p.cs.X, ws[:p.n]):])
+		return
+	}
+	for j := range p.cs.X {
+		p.cs.X[j] = ws[0]
+	}
+}
+
+func (p *product) panel(j int) []uint8 { return p.b.X[j*panelCols*p.depth:][:panelCols*p.depth] }
+
+// packRows fills panel j from rows of codes (n, k).
+func (p *product) packRows(j int, codes []int8) {
+	dst, k := p.panel(j), p.k
+	rows := min(panelCols, p.n-j*panelCols)
+	codes = codes[j*panelCols*k:][:rows*k]
+	whole, units := rows&^7, k/32
+	if units > 0 {
+		for r := 0; r < whole; r += 8 {
+			packRowsAVX2(&dst[4*r], &codes[r*k], k, units)
+		}
+	}
+	for r := range rows {
+		from := 0
+		if r < whole {
+			from = 32 * units
+		}
+		for l, c := range codes[r*k+from : (r+1)*k] {
+			l += from
+			dst[l/4*4*panelCols+4*r+l%4] = uint8(c) ^ 0x80
+		}
+	}
+}
+
+// packCols fills panel j from columns of codes (k, n), rows of ld.
+func (p *product) packCols(j int, codes []int8, ld, k int) {
+	dst := p.panel(j)
+	cols := min(panelCols, p.n-j*panelCols)
+	codes = codes[j*panelCols:]
+	groups, units := k/4, cols/16
+	step := max(1, callBytes/(4*panelCols))
+	if units > 0 {
+		for g := 0; g < groups; g += step {
+			packColsAVX2(&dst[g*4*panelCols], &codes[4*g*ld], ld, min(step, groups-g), units)
+		}
+	}
+	for l := range k {
+		from := 16 * units
+		if l >= 4*groups {
+			from = 0
+		}
+		for c := from; c < cols; c++ {
+			dst[l/4*4*panelCols+4*c+l%4] = uint8(codes[l*ld+c]) ^ 0x80
+		}
+	}
+}
+
+// multiply computes all tiles: a panel stays in cache while the blocks of rows pass.
+func (d *Device) multiply(p *product) {
+	blocks := (p.m + blockRows - 1) / blockRows
+	work := blockRows * panelCols * p.depth / 64 // cycles
+	par.For(d.Threads, p.panels*blocks, max(1, 1<<15/work), func(lo, hi int) {
+		for t := lo; t < hi; t++ {
+			j, b := t/blocks, t%blocks
+			d.block(p, b*blockRows, j*panelCols)
+		}
+	})
+}
+
+// block computes rows [i, i+blockRows), columns [j, j+panelCols).
+func (d *Device) block(p *product, i, j int) {
+	rows, cols := min(blockRows, p.m-i), min(panelCols, p.n-j)
+	a, ars, aks := p.a[i*p.depth:], p.depth, 4
+	if p.turned {
+		ars, aks = 4, 4*blockRows
+	}
+	b, groups := p.panel(j/panelCols), p.depth/4
+	width, high := panelCols, 6
+	if d.tier < VNNI {
+		high, width = 4, 16
+		if d.tier == AVX512 {
+			width = 32
+		}
+	}
+	for x := 0; x < cols; x += width {
+		bias := (*float32)(nil)
+		if p.mode == addBias {
+			bias = &p.bias.X[j+x]
+		}
+		for r := 0; r < rows; {
+			tiles, mr := (rows-r)/high, high
+			if tiles == 0 {
+				tiles, mr = 1, rows-r
+				if d.tier < VNNI {
+					tiles, mr = rows-r, 1
+				}
+			}
+			kernel := tiles1[d.tier]
+			switch {
+			case d.tier == VNNI:
+				kernel = tilesVNNI[mr-1]
+			case mr == 4:
+				kernel = tiles4[d.tier]
+			}
+			kernel(&p.c[(i+r)*p.n+j+x], p.n, &a[r*ars], ars, aks, &b[4*x], groups, &p.comp.X[i+r], &p.rs[i+r],
+				&p.cs.X[j+x], bias, p.mode, min(width, cols-x), tiles)
+			r += tiles * mr
+		}
+	}
+}
+
+type tileKernel func(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32, rs, cs, bias *float32,
+	mode, cols, tiles int)
+
+// By rows, or by tier.
+var (
+	tilesVNNI = [...]tileKernel{qtile1VNNI, qtile2VNNI, qtile3VNNI, qtile4VNNI, qtile5VNNI, qtile6VNNI}
+	tiles1    = [...]tileKernel{AVX2: qtile1AVX2, AVX512: qtile1AVX512, VNNI: nil}
+	tiles4    = [...]tileKernel{AVX2: qtile4AVX2, AVX512: qtile4AVX512, VNNI: nil}
+)
+
+// qdot is QLinear for few rows: dot products with the rows of codes as they are.
+func (d *Device) qdot(y []float32, xq []int8, xs []float32, codes []int8, ws, bias []float32, m, n, k int) {
+	d.split(n, k, func(lo, hi int) {
+		buf := scratch.Get[int32](hi - lo)
+		defer buf.Free()
+		sums := buf.X
+		for i := range m {
+			d.dots(sums, xq[i*k:][:k], codes[lo*k:hi*k])
+			for j, s := range sums {
+				v := float32(float32(s) * xs[i])
+				if len(ws) == 1 {
+					v = float32(v * ws[0])
+				} else {
+					v = float32(v * ws[lo+j])
+				}
+				if bias != nil {
+					v += bias[lo+j]
+				}
+				y[i*n+lo+j] = v
+			}
+		}
+	})
+}
+
+// dots: sum[j] = x . codes[j], rows of codes of len(x).
+func (d *Device) dots(sum []int32, x, codes []int8) {
+	k := len(x)
+	fast, deep := len(sum)&^3, k&^15
+	if d.tier == VNNI {
+		deep = k
+		if fast > 0 {
+			qdotVNNI(&sum[0], &x[0], &codes[0], k, k, fast/4, -128*d.sumCodes(x))
+		}
+	} else if fast > 0 {
+		qdotAVX2(&sum[0], &x[0], &codes[0], k, deep, fast/4)
+	}
+	for j := range sum {
+		from, s := 0, int32(0)
+		if j < fast {
+			from, s = deep, sum[j]
+		}
+		row := codes[j*k:][:k]
+		for l := from; l < k; l++ {
+			s += int32(x[l]) * int32(row[l])
+		}
+		sum[j] = s
+	}
+}
+
+func (d *Device) sumCodes(x []int8) int32 {
+	if d.tier >= AVX512 {
+		return sumCodesAVX512(&x[0], len(x))
+	}
+	n := len(x) &^ 31
+	s := int32(0)
+	if n > 0 {
+		s = sumCodesAVX2(&x[0], n)
+	}
+	for _, c := range x[n:] {
+		s += int32(c)
+	}
+	return s
+}
+
+// gradScale gives the scale of a group and what to multiply by, from the bits of its largest magnitude. With NaN or Inf
+// the codes do not matter.
+func gradScale(bits uint32) (scale, s float32) {
+	a := math.Float32frombits(bits)
+	if bits >= 0x7f800000 {
+		return float32(math.NaN()), 1
+	}
+	a = max(a, device.GradFloor)
+	return a / 127, 127 / a
+}
+
+// gradRow quantizes h = x * ws, or x, to q, 0 beyond, and gives its scale and compensation.
+func (d *Device) gradRow(q []int8, x, ws []float32) (scale float32, comp int32) {
+	n := len(x)
+	var s float32
+	var sum int32
+	clear(q[n:])
+	switch {
+	case d.tier >= AVX512 && ws == nil:
+		scale, s = gradScale(gradRowMaxAVX512(&x[0], n))
+		sum = gradRowAVX512(&q[0], &x[0], n, s)
+	case d.tier >= AVX512:
+		scale, s = gradScale(gradRowMaxScaledAVX512(&x[0], &ws[0], n))
+		sum = gradRowScaledAVX512(&q[0], &x[0], &ws[0], n, s)
+	default:
+		fast := n &^ 31
+		if ws == nil {
+			scale, s = gradScale(gradRowMaxAVX2(&x[0], n))
+			sum = gradRowAVX2(&q[0], &x[0], fast, s)
+		} else {
+			scale, s = gradScale(gradRowMaxScaledAVX2(&x[0], &ws[0], n))
+			sum = gradRowScaledAVX2(&q[0], &x[0], &ws[0], fast, s)
+		}
+		for j := fast; j < n; j++ {
+			h := x[j]
+			if ws != nil {
+				h *= ws[j]
+			}
+			q[j] = roundCode(float32(h * s))
+			sum += int32(q[j])
+		}
+	}
+	return scale, -128 * sum
+}
+
+// roundCode is roundEven(v) for |v| < 128: the sum leaves it in the low bits of the significand.
+func roundCode(v float32) int8 { return int8(math.Float32bits(v + 3<<22)) }
+
+// gradCols quantizes block b of the columns of dy * xs.
+func (d *Device) gradCols(p *product, b int, dy, xs []float32, m, n int) {
+	var top [blockRows]uint32
+	var s [blockRows]float32
+	var sum [blockRows]int32
+	first, cols := b*blockRows, min(blockRows, n-b*blockRows)
+	x, dst := dy[first:], p.a[first*p.depth:][:blockRows*p.depth]
+	wide, maxima, codes := 16, gradColMaxAVX2, gradColAVX2
+	if d.tier >= AVX512 {
+		wide, maxima, codes = blockRows, gradColMaxAVX512, gradColAVX512
+	}
+	for c := 0; c < cols; c += wide {
+		maxima(&top[c], &x[c], n, &xs[0], m, min(wide, cols-c))
+	}
+	for j := range s {
+		if s[j] = 1; j < cols {
+			p.rs[first+j], s[j] = gradScale(top[j])
+		}
+	}
+	groups := m / 4
+	for c := 0; c < cols && groups > 0; c += wide {
+		codes(&dst[4*c], &sum[c], &x[c], n, &xs[0], &s[c], groups, min(wide, cols-c))
+	}
+	if rest := m % 4; rest > 0 {
+		last := dst[groups*4*blockRows:]
+		clear(last)
+		for r := range rest {
+			i := 4*groups + r
+			for j := range cols {
+				q := roundCode(float32(float32(x[i*n+j]*xs[i]) * s[j]))
+				last[4*j+r] = q
+				sum[j] += int32(q)
+			}
+		}
+	}
+	for j := range cols {
+		p.comp.X[first+j] = -128 * sum[j]
+	}
+}
