@@ -44,8 +44,8 @@ type matrix struct {
 
 func (a matrix) at(i, j int) matrix { return matrix{a.x[i*a.rs+j*a.cs:], a.rs, a.cs} }
 
-// product is C = alpha*A*B + beta*C + bias, A (m, k), B (k, n), rows of C ldc apart.
-type product struct {
+// gemm is C = alpha*A*B + beta*C + bias, A (m, k), B (k, n), rows of C ldc apart.
+type gemm struct {
 	m, n, k     int
 	a, b        matrix
 	c           []float32
@@ -60,7 +60,7 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 		return
 	}
 	s = s.Tight()
-	g := product{m: s.M, n: s.N, k: s.K, a: matrix{a.F32(), s.LDA, 1}, b: matrix{b.F32(), s.LDB, 1}, c: c.F32(),
+	g := gemm{m: s.M, n: s.N, k: s.K, a: matrix{a.F32(), s.LDA, 1}, b: matrix{b.F32(), s.LDB, 1}, c: c.F32(),
 		ldc: s.LDC, alpha: s.Alpha, beta: s.Beta, bias: bias.F32()}
 	if d.Failed() || g.c == nil || g.m <= 0 || g.n <= 0 {
 		return
@@ -75,13 +75,13 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 		g.k = 0
 	}
 	if s.Batch == 1 {
-		d.multiply(g, d.Threads)
+		d.multiplyF32(g, d.Threads)
 		return
 	}
 	item := func(z, threads int) {
 		p := g
 		p.a.x, p.b.x, p.c = g.a.x[z*s.StrideA:], g.b.x[z*s.StrideB:], g.c[z*s.StrideC:]
-		d.multiply(p, threads)
+		d.multiplyF32(p, threads)
 	}
 	if s.StrideC == 0 || s.Batch < 4 {
 		for z := range s.Batch {
@@ -99,17 +99,17 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 // serial is the number of multiplications below which threads do not pay.
 const serial = 1 << 17
 
-// multiply computes g on at most threads goroutines.
-func (d *Device) multiply(g product, threads int) {
+// multiplyF32 computes g on at most threads goroutines.
+func (d *Device) multiplyF32(g gemm, threads int) {
 	if g.m*g.n*g.k < serial {
 		threads = 1
 	}
 	if g.m <= 4 && g.b.rs == 1 && g.a.cs == 1 && g.k >= 16 {
-		d.dots(g, threads)
+		d.gemmDots(g, threads)
 		return
 	}
 	if g.k == 0 || g.b.cs == 1 && (g.m <= 2*tileM || g.n <= d.panel()) && d.direct(g.n) {
-		d.blocks(g, nil, threads)
+		d.gemmBlocks(g, nil, threads)
 		return
 	}
 	w := d.panel()
@@ -124,7 +124,7 @@ func (d *Device) multiply(g product, threads int) {
 		p.b = g.b.at(0, j)
 		buf := scratch.Get[float32]((p.n + w - 1) / w * w * g.k)
 		d.pack(buf.X, p.b, p.k, p.n, threads)
-		d.blocks(p, buf.X, threads)
+		d.gemmBlocks(p, buf.X, threads)
 		buf.Free()
 	}
 }
@@ -185,8 +185,8 @@ func turn(dst []float32, ds int, src []float32, ss, rows, cols int) {
 	}
 }
 
-// blocks multiplies A with packed panels of B, or with B in place if packed is nil.
-func (d *Device) blocks(g product, packed []float32, threads int) {
+// gemmBlocks multiplies A with packed panels of B, or with B in place if packed is nil.
+func (d *Device) gemmBlocks(g gemm, packed []float32, threads int) {
 	w := d.panel()
 	panels := (g.n + w - 1) / w
 	threads = par.Threads(threads)
@@ -211,13 +211,13 @@ func (d *Device) blocks(g product, packed []float32, threads int) {
 	par.For(threads, rows*cols, 1, func(lo, hi int) {
 		for t := lo; t < hi; t++ {
 			i, p := t/cols*bm, t%cols*bn
-			d.block(&g, packed, i, min(bm, g.m-i), p, min(bn, panels-p))
+			d.gemmBlock(&g, packed, i, min(bm, g.m-i), p, min(bn, panels-p))
 		}
 	})
 }
 
-// block computes rows [i, i+m) of n panels from panel p on.
-func (d *Device) block(g *product, packed []float32, i, m, p, n int) {
+// gemmBlock computes rows [i, i+m) of n panels from panel p on.
+func (d *Device) gemmBlock(g *gemm, packed []float32, i, m, p, n int) {
 	w := d.panel()
 	a := g.a
 	var buf scratch.Buf[float32]
@@ -335,8 +335,8 @@ var tilesAVX2 = [4][2]tileFunc{
 	{tile6x1AVX2, tile6x2AVX2},
 }
 
-// dots computes few rows as dot products with rows of B' in place: packing B would cost more than the product.
-func (d *Device) dots(g product, threads int) {
+// gemmDots computes few rows as dot products with rows of B' in place: packing B would cost more than the product.
+func (d *Device) gemmDots(g gemm, threads int) {
 	groups := (g.n + 3) / 4
 	par.For(threads, groups, 1+serial/(16*g.k*g.m), func(lo, hi int) {
 		var sum [8]float32
@@ -347,7 +347,7 @@ func (d *Device) dots(g product, threads int) {
 				if g.n < 4 {
 					for r := range rows {
 						for c := range g.n {
-							sum[4*r+c] = dotRow(g.a.x[(i+r)*g.a.rs:][:g.k], g.b.x[c*g.b.cs:])
+							sum[4*r+c] = dotScalar(g.a.x[(i+r)*g.a.rs:][:g.k], g.b.x[c*g.b.cs:])
 						}
 					}
 				} else {
@@ -384,7 +384,7 @@ func (d *Device) dots4(rows, k int, a *float32, as int, b *float32, bs int, sum 
 	}
 }
 
-func dotRow(a, b []float32) float32 {
+func dotScalar(a, b []float32) float32 {
 	s := float32(0)
 	for i, v := range a {
 		s += v * b[i]
