@@ -14,7 +14,7 @@ func (t *Tape) Add(a, b *Value) *Value {
 	if !t.grads(a, b) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		tensor.Axpy(t.grad(a), 1, out.Grad)
 		tensor.Axpy(t.grad(b), 1, out.Grad)
@@ -31,7 +31,7 @@ func (t *Tape) Sub(a, b *Value) *Value {
 	if !t.grads(a, b) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		tensor.Axpy(t.grad(a), 1, out.Grad)
 		tensor.Axpy(t.grad(b), -1, out.Grad)
@@ -47,7 +47,7 @@ func (t *Tape) Mul(a, b *Value) *Value {
 	if !t.grads(a, b) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		tensor.MulAdd(t.grad(a), out.Grad, b.T)
 		tensor.MulAdd(t.grad(b), out.Grad, a.T)
@@ -62,7 +62,7 @@ func (t *Tape) Scale(x *Value, alpha float32) *Value {
 	if !t.grads(x) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.Axpy(t.grad(x), alpha, out.Grad) })
 	return out
 }

@@ -9,7 +9,7 @@ func (t *Tape) RoPE(x *Value, table *tensor.Tensor, offset int) *Value {
 	if !t.grads(x) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.RoPE(t.grad(x), out.Grad, table, offset, true, true) })
 	return out
 }
@@ -24,7 +24,7 @@ func (t *Tape) Attention(q, k, v *Value, causal bool) *Value {
 	}
 	lse := t.floats(q, q.Dim(0), q.Dim(2), q.Dim(1))
 	tensor.Attention(y, lse, q.T, k.T, v.T, k.Dim(1), causal)
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		tensor.AttentionGrad(t.grad(q), t.grad(k), t.grad(v), out.Grad, y, lse, q.T, k.T, v.T, causal)
 	}, lse)

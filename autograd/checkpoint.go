@@ -20,7 +20,7 @@ func (t *Tape) Checkpoint(f func(t *Tape, x *Value) *Value, x *Value) *Value {
 	if !t.Grad || !in.wants && !y.wants {
 		return t.constant(y.T)
 	}
-	out := result(y.T)
+	out := t.result(y.T)
 	t.push(out, func() {
 		again := &Tape{Pool: t.Pool, Grad: true, Seed: t.Seed, draws: start}
 		defer again.Reset()

@@ -12,7 +12,7 @@ func (t *Tape) CrossEntropy(logits, targets *Value) *Value {
 		t.free(stats)
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.CrossEntropyGrad(t.grad(logits), out.Grad, stats, logits.T, targets.T) }, stats)
 	return out
 }

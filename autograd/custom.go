@@ -81,7 +81,7 @@ func (t *Tape) Custom(op Op, in ...*Value) *Value {
 		}
 	}
 	c.free(append(keep, y)...)
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		c.Out = y
 		din := make([]*tensor.Tensor, len(in))

@@ -10,7 +10,7 @@ func (t *Tape) Embedding(table, ids *Value) *Value {
 	if !t.grads(table) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.ScatterAdd(t.grad(table), out.Grad, ids.T) })
 	return out
 }

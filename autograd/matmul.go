@@ -23,7 +23,7 @@ func (t *Tape) MatMul(a, b *Value, transA, transB bool) *Value {
 	if !t.grads(a, b) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		dy := out.Grad
 		at, bt, da, db := a.T, b.T, t.grad(a), t.grad(b)
@@ -63,7 +63,7 @@ func (t *Tape) Linear(x, w, bias *Value) *Value {
 	if !t.grads(x, w, bias) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.LinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, x.T, w.T) })
 	return out
 }

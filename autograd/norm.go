@@ -12,7 +12,7 @@ func (t *Tape) RMSNorm(x, gain *Value, eps float32) *Value {
 		t.free(inv)
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		tensor.RMSNormGrad(t.grad(x), t.grad(gain), out.Grad, x.T, tensorOf(gain), inv)
 	}, inv)
@@ -29,7 +29,7 @@ func (t *Tape) LayerNorm(x, gain, bias *Value, eps float32) *Value {
 		t.free(mean, inv)
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		tensor.LayerNormGrad(t.grad(x), t.grad(gain), t.grad(bias), out.Grad, x.T, tensorOf(gain), mean, inv)
 	}, mean, inv)

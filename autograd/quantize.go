@@ -13,7 +13,7 @@ func (t *Tape) StraightThrough(x *Value, q *tensor.Tensor) *Value {
 	if !t.grads(x) {
 		return t.constant(q)
 	}
-	out := result(q)
+	out := t.result(q)
 	t.push(out, func() { tensor.Axpy(t.grad(x), 1, out.Grad) })
 	return out
 }
@@ -43,7 +43,7 @@ func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value, grad 
 		t.free(xq, xs)
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		tensor.QLinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, xq, xs, codes, ws, grad)
 	}, xq, xs)
@@ -55,10 +55,10 @@ func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value, grad 
 // dq*(code - w/scale inside the range, code outside) / sqrt(n*levels), n the weights per scale.
 func (t *Tape) LSQ(w, scale *Value, levels int) *Value {
 	if !t.grads(w, scale) {
-		return &Value{T: w.T}
+		return t.value(Value{T: w.T})
 	}
 	alpha := float32(1 / math.Sqrt(float64(w.T.Len()/scale.T.Len()*levels)))
-	out := view(w.T)
+	out := t.view(w.T)
 	t.push(out, func() {
 		tensor.Axpy(t.grad(w), 1, out.Grad)
 		tensor.LSQGrad(t.grad(scale), out.Grad, w.T, scale.T, levels, alpha)

@@ -10,7 +10,7 @@ func (t *Tape) AddRows(x, b *Value) *Value {
 	if !t.grads(x, b) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		tensor.Axpy(t.grad(x), 1, out.Grad)
 		tensor.SumRows(t.grad(b), out.Grad, 1)
@@ -29,7 +29,7 @@ func (t *Tape) MeanRows(x *Value) *Value {
 	if !t.grads(x) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		dx := t.grad(x)
 		tensor.AddRows(dx, dx, out.Grad, 1/float32(x.Dim(1)))
@@ -50,7 +50,7 @@ func (t *Tape) sum(x *Value, alpha float32) *Value {
 	if !t.grads(x) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		dx := t.grad(x).Reshape(-1, 1)
 		tensor.AddRows(dx, dx, out.Grad, alpha)

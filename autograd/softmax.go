@@ -9,7 +9,7 @@ func (t *Tape) Softmax(x *Value) *Value {
 	if !t.grads(x) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.SoftmaxGrad(t.grad(x), out.Grad, y) })
 	return out
 }

@@ -63,7 +63,8 @@ func (v *Value) ZeroGrad() {
 // connected to the loss.
 func (v *Value) HasGrad() bool { return v.Grad != nil && !v.fresh }
 
-// Tape is one step. A Tape belongs to one goroutine.
+// Tape is one step. A Tape belongs to one goroutine. What its operations return is good until Reset, which uses the
+// Values again.
 type Tape struct {
 	// Pool provides the memory of intermediate values. Nil: each is allocated from its device and freed by Reset.
 	Pool *tensor.Pool
@@ -73,15 +74,19 @@ type Tape struct {
 	Seed uint64
 
 	nodes []node
+	kept  []*tensor.Tensor // saved for the nodes' back, freed after it
 	temps []*tensor.Tensor // owned by the tape, freed by Reset
 	open  []*tensor.Tensor // taken by operations that are under way, or have panicked
 	draws uint64           // random numbers drawn so far
+
+	values slab[Value]
+	views  slab[tensor.Tensor]
 }
 
 type node struct {
 	out  *Value
 	back func()
-	keep []*tensor.Tensor // saved for back, freed after it
+	keep int // first of its tensors in kept
 }
 
 // alloc takes memory for the operation under way: until push or constant says who owns it, Reset frees it.
@@ -133,7 +138,7 @@ func (t *Tape) grads(in ...*Value) bool {
 func (t *Tape) constant(y *tensor.Tensor) *Value {
 	t.settle(y)
 	t.temps = append(t.temps, y)
-	return &Value{T: y}
+	return t.value(Value{T: y})
 }
 
 // settle tells that x has an owner.
@@ -152,7 +157,8 @@ func (t *Tape) free(keep ...*tensor.Tensor) {
 
 // push records an operation: out owns y, back pushes out.Grad to the inputs, keep is freed after back.
 func (t *Tape) push(out *Value, back func(), keep ...*tensor.Tensor) {
-	t.nodes = append(t.nodes, node{out, back, keep})
+	t.nodes = append(t.nodes, node{out, back, len(t.kept)})
+	t.kept = append(t.kept, keep...)
 	t.settle(out.T)
 	for _, k := range keep {
 		t.settle(k)
@@ -160,10 +166,16 @@ func (t *Tape) push(out *Value, back func(), keep ...*tensor.Tensor) {
 }
 
 // result makes the Value of a recorded operation.
-func result(y *tensor.Tensor) *Value { return &Value{T: y, wants: true, owned: true} }
+func (t *Tape) result(y *tensor.Tensor) *Value { return t.value(Value{T: y, wants: true, owned: true}) }
 
 // view makes the Value of a recorded operation that shares its input's memory.
-func view(y *tensor.Tensor) *Value { return &Value{T: y, wants: true} }
+func (t *Tape) view(y *tensor.Tensor) *Value { return t.value(Value{T: y, wants: true}) }
+
+func (t *Tape) value(v Value) *Value {
+	p := t.values.next()
+	*p = v
+	return p
+}
 
 // grad is the tensor that v's gradient accumulates in, made and zeroed when the first gradient arrives; nil when v
 // wants none.
@@ -205,9 +217,7 @@ func (t *Tape) sweep(last *Value) {
 			t.release(n.out.Grad)
 			n.out.Grad = nil
 		}
-		for _, k := range n.keep {
-			t.release(k)
-		}
+		t.drop(n.keep)
 		if n.out.owned {
 			if last != nil && n.out.T.Mem().Buffer() == last.T.Mem().Buffer() {
 				t.temps = append(t.temps, n.out.T)
@@ -220,14 +230,21 @@ func (t *Tape) sweep(last *Value) {
 	}
 }
 
-// Reset gives back all memory of the step and makes the tape ready for the next.
+// drop frees what is kept from i on.
+func (t *Tape) drop(i int) {
+	for _, k := range t.kept[i:] {
+		t.release(k)
+	}
+	clear(t.kept[i:])
+	t.kept = t.kept[:i]
+}
+
+// Reset gives back all memory of the step, its Values among it, and makes the tape ready for the next.
 func (t *Tape) Reset() {
 	for i := len(t.nodes) - 1; i >= 0; i-- {
 		n := &t.nodes[i]
 		t.release(n.out.Grad)
-		for _, k := range n.keep {
-			t.release(k)
-		}
+		t.drop(n.keep)
 		if n.out.owned {
 			t.release(n.out.T)
 		}
@@ -242,6 +259,8 @@ func (t *Tape) Reset() {
 		t.temps[i] = nil
 	}
 	t.temps = t.temps[:0]
+	t.values.reset()
+	t.views.reset()
 	t.draws = 0
 }
 

@@ -12,7 +12,7 @@ func (t *Tape) Unary(f device.UnaryOp, x *Value) *Value {
 	if !t.grads(x) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.UnaryGrad(f, t.grad(x), out.Grad, x.T) })
 	return out
 }
@@ -46,7 +46,7 @@ func (t *Tape) Gated(f device.UnaryOp, g, u *Value) *Value {
 	if !t.grads(g, u) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.GatedGrad(f, t.grad(g), t.grad(u), out.Grad, g.T, u.T) })
 	return out
 }
@@ -62,7 +62,7 @@ func (t *Tape) Dropout(x *Value, p float32) *Value {
 	if !t.grads(x) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.Dropout(t.grad(x), out.Grad, p, seed, true) })
 	return out
 }

@@ -7,11 +7,11 @@ import (
 
 // Reshape is a view of x with another shape; one dimension may be -1. dx += dy.
 func (t *Tape) Reshape(x *Value, shape ...int) *Value {
-	y := x.T.Reshape(shape...)
+	y := x.T.ReshapeTo(t.views.next(), shape...)
 	if !t.grads(x) {
-		return &Value{T: y}
+		return t.value(Value{T: y})
 	}
-	out := view(y)
+	out := t.view(y)
 	t.push(out, func() { tensor.Axpy(t.grad(x), 1, out.Grad) })
 	return out
 }
@@ -23,7 +23,7 @@ func (t *Tape) SliceLast(x *Value, lo, hi int) *Value {
 	if !t.grads(x) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.PasteCols(t.grad(x), out.Grad, lo, hi, true) })
 	return out
 }
@@ -49,7 +49,7 @@ func (t *Tape) ConcatLast(xs ...*Value) *Value {
 	if !t.grads(xs...) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() {
 		each(func(x *Value, lo, hi int) {
 			if dx := t.grad(x); dx != nil {
@@ -74,7 +74,7 @@ func (t *Tape) Im2Col(x *Value, kh, kw, stride, pad int) *Value {
 	if !t.grads(x) {
 		return t.constant(y)
 	}
-	out := result(y)
+	out := t.result(y)
 	t.push(out, func() { tensor.Col2Im(t.grad(x), out.Grad, s) })
 	return out
 }

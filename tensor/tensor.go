@@ -175,8 +175,11 @@ func checkHost(op string, t *Tensor, m device.Mem) {
 }
 
 // Reshape is a view of t with another shape of the same length. One dimension may be -1: what is left.
-func (t *Tensor) Reshape(shape ...int) *Tensor {
-	v := &Tensor{dev: t.dev, mem: t.mem, typ: t.typ}
+func (t *Tensor) Reshape(shape ...int) *Tensor { return t.ReshapeTo(new(Tensor), shape...) }
+
+// ReshapeTo is Reshape with a Tensor to use for the view. What was in v is not freed.
+func (t *Tensor) ReshapeTo(v *Tensor, shape ...int) *Tensor {
+	*v = Tensor{dev: t.dev, mem: t.mem, typ: t.typ}
 	v.setShape(shape)
 	rest, at, ok := 1, -1, true
 	for i, d := range shape {
