@@ -41,6 +41,9 @@ func (o *AdamW) Step(factor, gradScale float32) {
 	}
 }
 
+// Free gives back both moments.
+func (o *AdamW) Free() { o.m.free(); o.v.free() }
+
 // State yields the first and second moments.
 func (o *AdamW) State() iter.Seq2[string, *tensor.Tensor] {
 	return func(yield func(string, *tensor.Tensor) bool) {

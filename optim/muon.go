@@ -19,8 +19,11 @@ type Muon struct {
 	ps    []Param // matrices
 	m     state
 	rest  *AdamW
-	norms *tensor.Tensor // squared norm of each u
 	pool  *tensor.Pool
+	us    []*tensor.Tensor // in a step
+	norms *tensor.Tensor   // squared norm of each u
+	norm  []*tensor.Tensor // its elements
+	host  []float32        // its values
 }
 
 func newMuon(c Config, all []Param) *Muon {
@@ -38,7 +41,11 @@ func newMuon(c Config, all []Param) *Muon {
 	if len(o.ps) > 0 {
 		dev := o.ps[0].Value.Device()
 		o.pool = tensor.NewPool(dev)
+		o.us, o.host = make([]*tensor.Tensor, len(o.ps)), make([]float32, len(o.ps))
 		o.norms = tensor.Zeros(dev, len(o.ps))
+		for i := range o.ps {
+			o.norm = append(o.norm, o.norms.Rows(i, i+1))
+		}
 	}
 	return o
 }
@@ -51,25 +58,25 @@ func (o *Muon) Step(factor, gradScale float32) {
 	}
 	mu, lr := o.cfg.Momentum, o.cfg.LR*factor
 	tensor.Fill(o.norms, 0)
-	us := make([]*tensor.Tensor, len(o.ps))
 	for i, p := range o.ps {
 		if !p.Value.HasGrad() {
 			continue
 		}
 		tensor.Scale(o.m[i], mu, o.m[i])
 		tensor.Axpy(o.m[i], gradScale, p.Value.Grad)
-		us[i] = o.pool.Get(device.F32, p.Value.Shape()...)
-		tensor.Scale(us[i], mu, o.m[i])
-		tensor.Axpy(us[i], gradScale, p.Value.Grad)
-		tensor.SumSquares(o.norms.Rows(i, i+1), us[i])
+		o.us[i] = o.pool.Get(device.F32, p.Value.Shape()...)
+		tensor.Scale(o.us[i], mu, o.m[i])
+		tensor.Axpy(o.us[i], gradScale, p.Value.Grad)
+		tensor.SumSquares(o.norm[i], o.us[i])
 	}
-	norms := o.norms.Floats() // the one wait of the step
+	o.norms.ReadFloats(o.host) // the one wait of the step
 	for i, p := range o.ps {
-		if us[i] == nil {
+		if o.us[i] == nil {
 			continue
 		}
 		w := p.Value.T
-		x := o.orthogonal(us[i], float32(1/(math.Sqrt(float64(norms[i]))+1e-7)))
+		x := o.orthogonal(o.us[i], float32(1/(math.Sqrt(float64(o.host[i]))+1e-7)))
+		o.us[i] = nil
 		if o.cfg.Decay != 0 {
 			tensor.Scale(w, 1-lr*o.cfg.Decay, w)
 		}
@@ -106,6 +113,16 @@ func (o *Muon) orthogonal(u *tensor.Tensor, invNorm float32) *tensor.Tensor {
 	o.pool.Put(gram)
 	o.pool.Put(poly)
 	return x
+}
+
+// Free gives back momentum, moments and scratch.
+func (o *Muon) Free() {
+	o.m.free()
+	o.rest.Free()
+	if o.pool != nil {
+		o.pool.Close()
+		o.norms.Free()
+	}
 }
 
 // State yields the momentum of the matrices and AdamW's moments of the rest.

@@ -36,6 +36,8 @@ type Optimizer interface {
 	// Steps is the number of steps taken; SetSteps restores it.
 	Steps() int
 	SetSteps(n int)
+	// Free gives back all device memory that the optimizer took, State included. It cannot be used after.
+	Free()
 }
 
 // Config chooses and configures an optimizer; zero fields mean the defaults in brackets.
@@ -165,6 +167,12 @@ func newState(ps []Param) state {
 		s[i] = tensor.Zeros(p.Value.Device(), p.Value.Shape()...)
 	}
 	return s
+}
+
+func (s state) free() {
+	for _, t := range s {
+		t.Free()
+	}
 }
 
 func (s state) yield(slot string, ps []Param, f func(string, *tensor.Tensor) bool) bool {

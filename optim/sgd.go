@@ -34,6 +34,9 @@ func (o *SGD) Step(factor, gradScale float32) {
 	}
 }
 
+// Free gives back the momentum.
+func (o *SGD) Free() { o.m.free() }
+
 // State yields the momentum.
 func (o *SGD) State() iter.Seq2[string, *tensor.Tensor] {
 	return func(yield func(string, *tensor.Tensor) bool) { o.m.yield("momentum", o.ps, yield) }

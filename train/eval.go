@@ -17,15 +17,15 @@ func Evaluate(ctx context.Context, m Model, held Held) (float64, error) {
 			return 0, err
 		}
 		loss := m.Loss(&tape, b)
+		dev := loss.Device()
 		if tape.Pool == nil { // the first batch shows the device; its memory goes with the tape
 			tape.Reset()
-			tape.Pool = tensor.NewPool(loss.Device())
+			tape.Pool = tensor.NewPool(dev)
 			defer tape.Pool.Close()
 			loss = m.Loss(&tape, b)
 		}
 		sum += float64(loss.Float()) * float64(len(b.Targets))
 		n += len(b.Targets)
-		dev := loss.Device()
 		tape.Reset()
 		if err := dev.Sync(); err != nil {
 			return 0, err

@@ -178,9 +178,7 @@ func (r *runner) checkpoints() string { return filepath.Join(r.cfg.Dir, "checkpo
 func (r *runner) close() {
 	r.tape.Reset()
 	r.tape.Pool.Close()
-	for _, t := range r.opt.State() {
-		t.Free()
-	}
+	r.opt.Free()
 	if r.out != nil {
 		r.out.close()
 	}

@@ -71,6 +71,7 @@ type product struct {
 	bias                      []float32
 	batch                     int
 	strideA, strideB, strideC int
+	tm, tn                    int // size of a task
 }
 
 func (g product) run(threads int) {
@@ -80,15 +81,22 @@ func (g product) run(threads int) {
 	if g.alpha == 0 {
 		g.k = 0
 	}
-	tm, tn := taskSize(threads, g.batch, g.m, g.n)
-	rows, cols := (g.m+tm-1)/tm, (g.n+tn-1)/tn
-	work := 2*min(tm, g.m)*min(tn, g.n)*max(g.k, 1)/8 + 1
-	par.For(threads, g.batch*rows*cols, max(1, task/work), func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			z, i, j := t/(rows*cols), t/cols%rows*tm, t%cols*tn
-			g.tile(z, i, min(tm, g.m-i), j, min(tn, g.n-j))
-		}
-	})
+	g.tm, g.tn = taskSize(threads, g.batch, g.m, g.n)
+	work := 2*min(g.tm, g.m)*min(g.tn, g.n)*max(g.k, 1)/8 + 1
+	rows, cols := g.tasks()
+	par.Each(threads, g.batch*rows*cols, max(1, task/work), g, product.compute)
+}
+
+// tasks is how many a product is cut into, down and across.
+func (g product) tasks() (rows, cols int) { return (g.m + g.tm - 1) / g.tm, (g.n + g.tn - 1) / g.tn }
+
+// compute does tasks [lo, hi).
+func (g product) compute(lo, hi int) {
+	rows, cols := g.tasks()
+	for t := lo; t < hi; t++ {
+		z, i, j := t/(rows*cols), t/cols%rows*g.tm, t%cols*g.tn
+		g.tile(z, i, min(g.tm, g.m-i), j, min(g.tn, g.n-j))
+	}
 }
 
 // taskSize is taskM x tileN, less while that makes too few tasks for the threads.

@@ -26,17 +26,25 @@ func laneSum(threads int, x []float32, sum chunkSum, p float32) float64 {
 	}
 	s := borrow[float64](n)
 	defer s.giveBack()
-	part := s.x
-	par.For(threads, n, 4, func(lo, hi int) {
-		for c := lo; c < hi; c++ {
-			part[c] = sum(x[c*device.LaneChunk:min(len(x), (c+1)*device.LaneChunk)], p)
-		}
-	})
+	par.Each(threads, n, 4, chunks{x, p, sum, s.x}, chunks.add)
 	total := 0.0
-	for _, v := range part {
+	for _, v := range s.x {
 		total += v
 	}
 	return total
+}
+
+type chunks struct {
+	x    []float32
+	p    float32
+	sum  chunkSum
+	part []float64 // a sum for each chunk
+}
+
+func (s chunks) add(lo, hi int) {
+	for c := lo; c < hi; c++ {
+		s.part[c] = s.sum(s.x[c*device.LaneChunk:min(len(s.x), (c+1)*device.LaneChunk)], s.p)
+	}
 }
 
 // sumSquares adds x*x, which is exact in float64.

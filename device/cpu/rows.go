@@ -1,6 +1,9 @@
 package cpu
 
-import "setun/device"
+import (
+	"setun/device"
+	"setun/internal/par"
+)
 
 // strip is how many columns a sum over rows takes at a time: a row of it is a few cache lines, the sums fit the stack.
 const strip = 64
@@ -52,10 +55,17 @@ func (d *Device) SumRows(dst, x device.Mem, alpha float32, groups, rows, cols in
 // strips calls f(g, lo, hi) for strips of at most strip columns of each group of rows.
 func (d *Device) strips(groups, rows, cols int, f func(g, lo, hi int)) {
 	n := (cols + strip - 1) / strip
-	d.par(groups*n, rows*min(cols, strip), func(a, b int) {
-		for i := a; i < b; i++ {
-			lo := i % n * strip
-			f(i/n, lo, min(lo+strip, cols))
-		}
-	})
+	par.Each(d.Threads, groups*n, max(1, task/max(rows*min(cols, strip), 1)), strips{n, cols, f}, strips.call)
+}
+
+type strips struct {
+	n, cols int
+	f       func(g, lo, hi int)
+}
+
+func (s strips) call(a, b int) {
+	for i := a; i < b; i++ {
+		lo := i % s.n * strip
+		s.f(i/s.n, lo, min(lo+strip, s.cols))
+	}
 }

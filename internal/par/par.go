@@ -43,6 +43,16 @@ func For(threads, n, grain int, f func(lo, hi int)) {
 	}
 }
 
+// Each is For with an argument for f: a function that captures nothing costs no memory where it runs inline.
+func Each[A any](threads, n, grain int, a A, f func(a A, lo, hi int)) {
+	if n > 0 && (threads == 1 || n <= grain) {
+		f(a, 0, n)
+		return
+	}
+	shared := a // on the heap only here
+	For(threads, n, grain, func(lo, hi int) { f(shared, lo, hi) })
+}
+
 // A loop is one call of For.
 type loop struct {
 	f         func(lo, hi int)
