@@ -4,6 +4,80 @@ package simd
 
 import "setun/device"
 
+// Routines over n elements come in two widths, 512 bits first; [Device.width] is the index of the one to use.
+type (
+	routine2 = [2]func(y, x *float32, n int)
+	routine3 = [2]func(y, a, b *float32, n int)
+)
+
+var (
+	addRoutine    = routine3{addAVX512, addAVX2}
+	mulRoutine    = routine3{mulAVX512, mulAVX2}
+	mulAddRoutine = routine3{mulAddAVX512, mulAddAVX2}
+)
+
+func (d *Device) width() int {
+	if d.tier >= AVX512 {
+		return 0
+	}
+	return 1
+}
+
+// each2 and each3 run a routine in parallel; an element takes the given bytes of traffic.
+func (d *Device) each2(r routine2, bytes int, y, x []float32) {
+	if d.Failed() || len(y) == 0 {
+		return
+	}
+	x = x[:len(y)]
+	f := r[d.width()]
+	d.split(len(y), bytes, func(lo, hi int) { f(&y[lo], &x[lo], hi-lo) })
+}
+
+func (d *Device) each3(r routine3, bytes int, y, a, b []float32) {
+	if d.Failed() || len(y) == 0 {
+		return
+	}
+	a, b = a[:len(y)], b[:len(y)]
+	f := r[d.width()]
+	d.split(len(y), bytes, func(lo, hi int) { f(&y[lo], &a[lo], &b[lo], hi-lo) })
+}
+
+func (d *Device) Add(dst, a, b device.Mem) {
+	if d.tier == None {
+		d.Device.Add(dst, a, b)
+		return
+	}
+	d.each3(addRoutine, 12, dst.F32(), a.F32(), b.F32())
+}
+
+func (d *Device) Mul(dst, a, b device.Mem) {
+	if d.tier == None {
+		d.Device.Mul(dst, a, b)
+		return
+	}
+	d.each3(mulRoutine, 12, dst.F32(), a.F32(), b.F32())
+}
+
+func (d *Device) MulAdd(dst, a, b device.Mem) {
+	if d.tier == None {
+		d.Device.MulAdd(dst, a, b)
+		return
+	}
+	d.each3(mulAddRoutine, 16, dst.F32(), a.F32(), b.F32())
+}
+
+func (d *Device) Scale(dst device.Mem, alpha float32, x device.Mem) {
+	if d.tier == None {
+		d.Device.Scale(dst, alpha, x)
+		return
+	}
+	y, p := dst.F32(), x.F32()
+	if d.Failed() {
+		return
+	}
+	d.split(len(y), 8, func(lo, hi int) { d.scale(y[lo:hi], alpha, p[lo:hi]) })
+}
+
 func (d *Device) Axpy(dst device.Mem, alpha float32, x device.Mem) {
 	if d.tier == None {
 		d.Device.Axpy(dst, alpha, x)
@@ -16,12 +90,44 @@ func (d *Device) Axpy(dst device.Mem, alpha float32, x device.Mem) {
 	d.split(len(y), 12, func(lo, hi int) { d.axpy(y[lo:hi], alpha, p[lo:hi]) })
 }
 
-// axpy: y += alpha * x, not empty.
+// The leaves that other kernels use, on vectors that are not empty.
+
+// add: y = a + b.
+func (d *Device) add(y, a, b []float32) {
+	_, _ = a[len(y)-1], b[len(y)-1]
+	if d.tier >= AVX512 {
+		addAVX512(&y[0], &a[0], &b[0], len(y))
+	} else {
+		addAVX2(&y[0], &a[0], &b[0], len(y))
+	}
+}
+
+// scale: y = alpha * x.
+func (d *Device) scale(y []float32, alpha float32, x []float32) {
+	_ = x[len(y)-1]
+	if d.tier >= AVX512 {
+		scaleAVX512(&y[0], &x[0], len(y), alpha)
+	} else {
+		scaleAVX2(&y[0], &x[0], len(y), alpha)
+	}
+}
+
+// axpy: y += alpha * x.
 func (d *Device) axpy(y []float32, alpha float32, x []float32) {
 	_ = x[len(y)-1]
 	if d.tier >= AVX512 {
 		axpyAVX512(&y[0], &x[0], len(y), alpha)
 	} else {
 		axpyAVX2(&y[0], &x[0], len(y), alpha)
+	}
+}
+
+// addScaled: y = x + alpha * b.
+func (d *Device) addScaled(y, x []float32, alpha float32, b []float32) {
+	_, _ = x[len(y)-1], b[len(y)-1]
+	if d.tier >= AVX512 {
+		addScaledAVX512(&y[0], &x[0], &b[0], len(y), alpha)
+	} else {
+		addScaledAVX2(&y[0], &x[0], &b[0], len(y), alpha)
 	}
 }

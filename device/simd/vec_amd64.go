@@ -4,12 +4,288 @@
 
 package simd
 
+// addAVX512: y[i] = a[i] + b[i]
+//
+//go:noescape
+func addAVX512(y *float32, a *float32, b *float32, n int)
+
+// mulAVX512: y[i] = a[i] * b[i]
+//
+//go:noescape
+func mulAVX512(y *float32, a *float32, b *float32, n int)
+
+// mulAddAVX512: y[i] += a[i] * b[i]
+//
+//go:noescape
+func mulAddAVX512(y *float32, a *float32, b *float32, n int)
+
+// scaleAVX512: y[i] = alpha * x[i]
+//
+//go:noescape
+func scaleAVX512(y *float32, x *float32, n int, alpha float32)
+
 // axpyAVX512: y[i] += alpha*x[i]
 //
 //go:noescape
 func axpyAVX512(y *float32, x *float32, n int, alpha float32)
 
+// addScaledAVX512: y[i] = x[i] + alpha*b[i]
+//
+//go:noescape
+func addScaledAVX512(y *float32, x *float32, b *float32, n int, alpha float32)
+
+// siluAVX512: y[i] = x[i] * sigmoid(x[i])
+//
+//go:noescape
+func siluAVX512(y *float32, x *float32, n int)
+
+// siluGradAVX512: d[i] += dy[i] * sigmoid(x[i]) * (1 + x[i]*(1-sigmoid(x[i])))
+//
+//go:noescape
+func siluGradAVX512(d *float32, dy *float32, x *float32, n int)
+
+// reluAVX512: y[i] = max(x[i], 0)
+//
+//go:noescape
+func reluAVX512(y *float32, x *float32, n int)
+
+// reluGradAVX512: d[i] += dy[i] * float32(x[i] > 0)
+//
+//go:noescape
+func reluGradAVX512(d *float32, dy *float32, x *float32, n int)
+
+// relu2AVX512: y[i] = max(x[i], 0) * max(x[i], 0)
+//
+//go:noescape
+func relu2AVX512(y *float32, x *float32, n int)
+
+// relu2GradAVX512: d[i] += dy[i] * 2 * max(x[i], 0)
+//
+//go:noescape
+func relu2GradAVX512(d *float32, dy *float32, x *float32, n int)
+
+// geluAVX512: y[i] = x[i] * Phi(x[i])
+//
+//go:noescape
+func geluAVX512(y *float32, x *float32, n int)
+
+// geluGradAVX512: d[i] += dy[i] * Phi(x[i]) + x[i]*exp(-x[i]*x[i]/2)/sqrt(2*Pi)
+//
+//go:noescape
+func geluGradAVX512(d *float32, dy *float32, x *float32, n int)
+
+// sigmoidAVX512: y[i] = 1 / (1 + exp(-x[i]))
+//
+//go:noescape
+func sigmoidAVX512(y *float32, x *float32, n int)
+
+// sigmoidGradAVX512: d[i] += dy[i] * sigmoid(x[i]) * (1 - sigmoid(x[i]))
+//
+//go:noescape
+func sigmoidGradAVX512(d *float32, dy *float32, x *float32, n int)
+
+// tanhAVX512: y[i] = tanh(x[i])
+//
+//go:noescape
+func tanhAVX512(y *float32, x *float32, n int)
+
+// tanhGradAVX512: d[i] += dy[i] * 1 - tanh(x[i])*tanh(x[i])
+//
+//go:noescape
+func tanhGradAVX512(d *float32, dy *float32, x *float32, n int)
+
+// expAVX512: y[i] = exp(x[i])
+//
+//go:noescape
+func expAVX512(y *float32, x *float32, n int)
+
+// expGradAVX512: d[i] += dy[i] * exp(x[i])
+//
+//go:noescape
+func expGradAVX512(d *float32, dy *float32, x *float32, n int)
+
+// swigluAVX512: y[i] = gate[i] * sigmoid(gate[i]) * u[i]
+//
+//go:noescape
+func swigluAVX512(y *float32, gate *float32, u *float32, n int)
+
+// swigluGradAVX512: dgate[i] += dy[i] * silu'(gate[i]) * u[i]; du[i] += dy[i] * silu(gate[i])
+//
+//go:noescape
+func swigluGradAVX512(dg *float32, du *float32, dy *float32, gate *float32, u *float32, n int)
+
+// adamwAVX512: h := scale*grad[i]; m[i] = beta1*m[i] + c1*h; v[i] = beta2*v[i] + c2*h*h;
+// w[i] = w[i]*keep - lr*(m[i]*corr1)/(sqrt(v[i]*corr2)+eps)
+//
+//go:noescape
+func adamwAVX512(w *float32, m *float32, v *float32, grad *float32, n int, scale float32, beta1 float32, c1 float32, beta2 float32, c2 float32, corr1 float32, corr2 float32, eps float32, lr float32, keep float32)
+
+// ropeAVX512: c, s := table[i], sign^table[half+i]; for each head of y and x, 2*half long:
+// y[i] = x[i]*c - x[half+i]*s; y[half+i] = x[half+i]*c + x[i]*s
+//
+//go:noescape
+func ropeAVX512(y *float32, x *float32, table *float32, heads int, half int, sign uint32)
+
+// ropeAccAVX512: c, s := table[i], sign^table[half+i]; for each head of y and x, 2*half long:
+// y[i] += x[i]*c - x[half+i]*s; y[half+i] += x[half+i]*c + x[i]*s
+//
+//go:noescape
+func ropeAccAVX512(y *float32, x *float32, table *float32, heads int, half int, sign uint32)
+
+// uniformAVX512: y[i] = lo + width*Unit(Philox(k1<<32|k0, counter+i/4)[i%4]), n a multiple of 64
+//
+//go:noescape
+func uniformAVX512(y *float32, n int, counter uint64, k0 uint32, k1 uint32, lo float32, width float32)
+
+// dropoutAVX512: if Philox(k1<<32|k0, counter+i/4)[i%4]>>8 > least { y[i] = scale*x[i] } else { y[i] = 0 }, n a multiple of 64
+//
+//go:noescape
+func dropoutAVX512(y *float32, x *float32, n int, counter uint64, k0 uint32, k1 uint32, least int32, scale float32)
+
+// dropoutAccAVX512: if Philox(k1<<32|k0, counter+i/4)[i%4]>>8 > least { y[i] += scale*x[i] } else { y[i] += 0 }, n a multiple of 64
+//
+//go:noescape
+func dropoutAccAVX512(y *float32, x *float32, n int, counter uint64, k0 uint32, k1 uint32, least int32, scale float32)
+
+// addAVX2: y[i] = a[i] + b[i]
+//
+//go:noescape
+func addAVX2(y *float32, a *float32, b *float32, n int)
+
+// mulAVX2: y[i] = a[i] * b[i]
+//
+//go:noescape
+func mulAVX2(y *float32, a *float32, b *float32, n int)
+
+// mulAddAVX2: y[i] += a[i] * b[i]
+//
+//go:noescape
+func mulAddAVX2(y *float32, a *float32, b *float32, n int)
+
+// scaleAVX2: y[i] = alpha * x[i]
+//
+//go:noescape
+func scaleAVX2(y *float32, x *float32, n int, alpha float32)
+
 // axpyAVX2: y[i] += alpha*x[i]
 //
 //go:noescape
 func axpyAVX2(y *float32, x *float32, n int, alpha float32)
+
+// addScaledAVX2: y[i] = x[i] + alpha*b[i]
+//
+//go:noescape
+func addScaledAVX2(y *float32, x *float32, b *float32, n int, alpha float32)
+
+// siluAVX2: y[i] = x[i] * sigmoid(x[i])
+//
+//go:noescape
+func siluAVX2(y *float32, x *float32, n int)
+
+// siluGradAVX2: d[i] += dy[i] * sigmoid(x[i]) * (1 + x[i]*(1-sigmoid(x[i])))
+//
+//go:noescape
+func siluGradAVX2(d *float32, dy *float32, x *float32, n int)
+
+// reluAVX2: y[i] = max(x[i], 0)
+//
+//go:noescape
+func reluAVX2(y *float32, x *float32, n int)
+
+// reluGradAVX2: d[i] += dy[i] * float32(x[i] > 0)
+//
+//go:noescape
+func reluGradAVX2(d *float32, dy *float32, x *float32, n int)
+
+// relu2AVX2: y[i] = max(x[i], 0) * max(x[i], 0)
+//
+//go:noescape
+func relu2AVX2(y *float32, x *float32, n int)
+
+// relu2GradAVX2: d[i] += dy[i] * 2 * max(x[i], 0)
+//
+//go:noescape
+func relu2GradAVX2(d *float32, dy *float32, x *float32, n int)
+
+// geluAVX2: y[i] = x[i] * Phi(x[i])
+//
+//go:noescape
+func geluAVX2(y *float32, x *float32, n int)
+
+// geluGradAVX2: d[i] += dy[i] * Phi(x[i]) + x[i]*exp(-x[i]*x[i]/2)/sqrt(2*Pi)
+//
+//go:noescape
+func geluGradAVX2(d *float32, dy *float32, x *float32, n int)
+
+// sigmoidAVX2: y[i] = 1 / (1 + exp(-x[i]))
+//
+//go:noescape
+func sigmoidAVX2(y *float32, x *float32, n int)
+
+// sigmoidGradAVX2: d[i] += dy[i] * sigmoid(x[i]) * (1 - sigmoid(x[i]))
+//
+//go:noescape
+func sigmoidGradAVX2(d *float32, dy *float32, x *float32, n int)
+
+// tanhAVX2: y[i] = tanh(x[i])
+//
+//go:noescape
+func tanhAVX2(y *float32, x *float32, n int)
+
+// tanhGradAVX2: d[i] += dy[i] * 1 - tanh(x[i])*tanh(x[i])
+//
+//go:noescape
+func tanhGradAVX2(d *float32, dy *float32, x *float32, n int)
+
+// expAVX2: y[i] = exp(x[i])
+//
+//go:noescape
+func expAVX2(y *float32, x *float32, n int)
+
+// expGradAVX2: d[i] += dy[i] * exp(x[i])
+//
+//go:noescape
+func expGradAVX2(d *float32, dy *float32, x *float32, n int)
+
+// swigluAVX2: y[i] = gate[i] * sigmoid(gate[i]) * u[i]
+//
+//go:noescape
+func swigluAVX2(y *float32, gate *float32, u *float32, n int)
+
+// swigluGradAVX2: dgate[i] += dy[i] * silu'(gate[i]) * u[i]; du[i] += dy[i] * silu(gate[i])
+//
+//go:noescape
+func swigluGradAVX2(dg *float32, du *float32, dy *float32, gate *float32, u *float32, n int)
+
+// adamwAVX2: h := scale*grad[i]; m[i] = beta1*m[i] + c1*h; v[i] = beta2*v[i] + c2*h*h;
+// w[i] = w[i]*keep - lr*(m[i]*corr1)/(sqrt(v[i]*corr2)+eps)
+//
+//go:noescape
+func adamwAVX2(w *float32, m *float32, v *float32, grad *float32, n int, scale float32, beta1 float32, c1 float32, beta2 float32, c2 float32, corr1 float32, corr2 float32, eps float32, lr float32, keep float32)
+
+// ropeAVX2: c, s := table[i], sign^table[half+i]; for each head of y and x, 2*half long:
+// y[i] = x[i]*c - x[half+i]*s; y[half+i] = x[half+i]*c + x[i]*s
+//
+//go:noescape
+func ropeAVX2(y *float32, x *float32, table *float32, heads int, half int, sign uint32)
+
+// ropeAccAVX2: c, s := table[i], sign^table[half+i]; for each head of y and x, 2*half long:
+// y[i] += x[i]*c - x[half+i]*s; y[half+i] += x[half+i]*c + x[i]*s
+//
+//go:noescape
+func ropeAccAVX2(y *float32, x *float32, table *float32, heads int, half int, sign uint32)
+
+// uniformAVX2: y[i] = lo + width*Unit(Philox(k1<<32|k0, counter+i/4)[i%4]), n a multiple of 64
+//
+//go:noescape
+func uniformAVX2(y *float32, n int, counter uint64, k0 uint32, k1 uint32, lo float32, width float32)
+
+// dropoutAVX2: if Philox(k1<<32|k0, counter+i/4)[i%4]>>8 > least { y[i] = scale*x[i] } else { y[i] = 0 }, n a multiple of 64
+//
+//go:noescape
+func dropoutAVX2(y *float32, x *float32, n int, counter uint64, k0 uint32, k1 uint32, least int32, scale float32)
+
+// dropoutAccAVX2: if Philox(k1<<32|k0, counter+i/4)[i%4]>>8 > least { y[i] += scale*x[i] } else { y[i] += 0 }, n a multiple of 64
+//
+//go:noescape
+func dropoutAccAVX2(y *float32, x *float32, n int, counter uint64, k0 uint32, k1 uint32, least int32, scale float32)

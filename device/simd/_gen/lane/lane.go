@@ -96,15 +96,28 @@ func Ptr(name string) reg.GPVirtual { return Load(Param(name), GP64()).(reg.GPVi
 
 var globals = map[uint32]Mem{}
 
-// word is a read-only 32-bit constant, shared by the routines of a file.
+// word is a read-only 32-bit constant, shared by the routines of a file; 256 bits of it, to be an operand.
 func word(bits uint32) Mem {
 	m, ok := globals[bits]
 	if !ok {
 		m = GLOBL(fmt.Sprintf("c%08x", bits), RODATA|NOPTR)
-		DATA(0, U32(bits))
+		for i := range 4 {
+			DATA(8*i, U64(uint64(bits)<<32|uint64(bits)))
+		}
 		globals[bits] = m
 	}
 	return m
+}
+
+// K is a constant as an operand: a register, or memory with 256 bits, which has few registers.
+func (w W) K(f float32) Op { return w.KBits(math.Float32bits(f)) }
+
+// KBits is a 32-bit pattern as an operand.
+func (w W) KBits(bits uint32) Op {
+	if w == AVX512 {
+		return w.Bits(bits)
+	}
+	return word(bits)
 }
 
 // Const broadcasts a float32.
@@ -159,6 +172,9 @@ type Span struct {
 	k    reg.Register // mask of the tail: K, or a vector for 256 bits
 }
 
+// Full is the vector i vectors from the pointers.
+func (w W) Full(i int) Span { return Span{w: w, off: i * w.Bytes()} }
+
 // Tail reports whether lanes are masked.
 func (s Span) Tail() bool { return s.tail }
 
@@ -179,6 +195,9 @@ func (s Span) Load(p reg.GPVirtual) reg.VecVirtual {
 	}
 	return v
 }
+
+// At is the memory at p, an operand for a full span only.
+func (s Span) At(p reg.GPVirtual) Mem { return Mem{Base: p, Disp: s.off} }
 
 // Store writes the vector at p; masked lanes are not touched.
 func (s Span) Store(v reg.VecVirtual, p reg.GPVirtual) {
@@ -220,7 +239,7 @@ func (w W) Each(n reg.GPVirtual, unroll int, ptrs []reg.GPVirtual, body func(s S
 		CMPQ(n, U32(vectors*w.N()))
 		JLT(LabelRef(next))
 		for i := range vectors {
-			body(Span{w: w, off: i * w.Bytes()})
+			body(w.Full(i))
 		}
 		for _, p := range ptrs {
 			ADDQ(U32(vectors*w.Bytes()), p)
@@ -274,65 +293,4 @@ func tailTable() Mem {
 		tails = &m
 	}
 	return *tails
-}
-
-// Exp is e^x in float32, within about 1 ulp: x = n ln2 + r, Cephes' polynomial of degree 7 in r, times 2^n. NaN stays,
-// above 88.72 it is +Inf, below -103.97 it is 0.
-type Exp struct {
-	w                       W
-	log2e, hi, lo, top, low reg.VecVirtual
-	c                       []reg.VecVirtual
-	bias                    reg.VecVirtual // 256 bits only
-}
-
-// expPoly holds the coefficients of r^7 down to r^2, then 1.
-var expPoly = []float32{1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
-	5.0000001201e-1, 1}
-
-// NewExp loads the constants: 12 registers (13 with 256 bits, of 16: load other operands from memory).
-func (w W) NewExp() *Exp {
-	e := &Exp{w: w, log2e: w.Const(math.Log2E), hi: w.Const(-0.693359375), lo: w.Const(2.12194440e-4),
-		top: w.Const(89), low: w.Const(-105)}
-	for _, c := range expPoly {
-		e.c = append(e.c, w.Const(c))
-	}
-	if w == AVX2 {
-		e.bias = w.Bits(127)
-	}
-	return e
-}
-
-// Of computes e^x in place. It takes two more registers.
-func (e *Exp) Of(x reg.VecVirtual) {
-	w := e.w
-	n, p := w.Vec(), w.Vec()
-	VMINPS(x, e.top, x) // the first operand is the one that passes its NaN on
-	VMAXPS(x, e.low, x)
-	VMULPS(e.log2e, x, n)
-	w.RoundEven(n, n)
-	VFMADD231PS(n, e.hi, x) // x is r now
-	VFMADD231PS(n, e.lo, x)
-	VMOVAPS(e.c[0], p)
-	for _, c := range e.c[1:6] {
-		VFMADD213PS(c, x, p)
-	}
-	one := e.c[6]
-	// p = p r^2 + r + 1
-	VMULPS(x, p, p)
-	VFMADD213PS(x, x, p)
-	VADDPS(one, p, p)
-	if w == AVX512 {
-		VSCALEFPS(n, p, x)
-		return
-	}
-	// 2^n in two halves, as 2^128 and 2^-150 are no float32.
-	VCVTPS2DQ(n, n)
-	VPSRAD(U8(1), n, x)
-	VPSUBD(x, n, n)
-	VPADDD(e.bias, x, x)
-	VPADDD(e.bias, n, n)
-	VPSLLD(U8(23), x, x)
-	VPSLLD(U8(23), n, n)
-	VMULPS(x, p, p)
-	VMULPS(n, p, x)
 }

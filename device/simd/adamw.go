@@ -1,0 +1,24 @@
+//go:build amd64
+
+package simd
+
+import "setun/device"
+
+func (d *Device) AdamW(w, m, v, g device.Mem, s device.AdamWStep) {
+	if d.tier == None {
+		d.Device.AdamW(w, m, v, g, s)
+		return
+	}
+	w0, m0, v0, g0 := w.F32(), m.F32(), v.F32(), g.F32()
+	if d.Failed() || len(w0) == 0 {
+		return
+	}
+	step := adamwAVX2
+	if d.tier >= AVX512 {
+		step = adamwAVX512
+	}
+	d.split(len(w0), 28, func(lo, hi int) {
+		step(&w0[lo], &m0[lo], &v0[lo], &g0[lo], hi-lo, s.GradScale, s.Beta1, 1-s.Beta1, s.Beta2, 1-s.Beta2,
+			s.Corr1, s.Corr2, s.Eps, s.LR, 1-s.LR*s.Decay)
+	})
+}

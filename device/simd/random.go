@@ -1,0 +1,46 @@
+//go:build amd64
+
+package simd
+
+import "setun/device"
+
+// philoxBlock is the elements that the routines of random words come in.
+const philoxBlock = 64
+
+// philoxSplit calls full on whole blocks and rest on what is left, less than one: ranges of n elements. A counter of
+// [device.Philox] is four elements.
+func (d *Device) philoxSplit(n, bytes int, full, rest func(lo, hi int)) {
+	d.split((n+philoxBlock-1)/philoxBlock, philoxBlock*bytes, func(lo, hi int) {
+		lo, hi = lo*philoxBlock, min(hi*philoxBlock, n)
+		end := lo + (hi-lo)/philoxBlock*philoxBlock
+		if lo < end {
+			full(lo, end)
+		}
+		if end < hi {
+			rest(end, hi)
+		}
+	})
+}
+
+func (d *Device) Uniform(dst device.Mem, seed uint64, lo, hi float32) {
+	if d.tier == None {
+		d.Device.Uniform(dst, seed, lo, hi)
+		return
+	}
+	y := dst.F32()
+	if d.Failed() {
+		return
+	}
+	fill := func(y *float32, n, at int) {
+		if d.tier >= AVX512 {
+			uniformAVX512(y, n, uint64(at/4), uint32(seed), uint32(seed>>32), lo, hi-lo)
+		} else {
+			uniformAVX2(y, n, uint64(at/4), uint32(seed), uint32(seed>>32), lo, hi-lo)
+		}
+	}
+	d.philoxSplit(len(y), 4, func(lo, hi int) { fill(&y[lo], hi-lo, lo) }, func(lo, hi int) {
+		var t [philoxBlock]float32
+		fill(&t[0], len(t), lo)
+		copy(y[lo:hi], t[:])
+	})
+}
