@@ -29,7 +29,7 @@ func (w W) Positive(x, zero, one, dst reg.VecVirtual) {
 	}
 }
 
-// Sigmoid is s(x) = 1/(1+e^-x) by z = e^-|x|, which cannot overflow, within 2 ulp. NaN stays.
+// Sigmoid is s(x) = 1/(1+e^-x) by z = e^-|x|, which cannot overflow, within 2.1 ulp. NaN stays.
 type Sigmoid struct {
 	w    W
 	exp  *Exp
@@ -96,12 +96,12 @@ type Tanh struct {
 	w         W
 	exp       *Exp
 	sign, two Op
-	low, one  reg.VecVirtual
+	zero, one reg.VecVirtual
 }
 
 // NewTanh loads the constants: those of Exp and 4 more.
 func (w W) NewTanh() *Tanh {
-	return &Tanh{w, w.NewExp(), w.KBits(1 << 31), w.K(2), w.Const(-87), w.Const(1)}
+	return &Tanh{w, w.NewExp(), w.KBits(1 << 31), w.K(2), w.Zero(), w.Const(1)}
 }
 
 // parts gives t and z; x becomes -2|x|.
@@ -109,7 +109,7 @@ func (h *Tanh) parts(x reg.VecVirtual) (t, z reg.VecVirtual) {
 	w := h.w
 	w.Or(h.sign, x, x)
 	VADDPS(x, x, x)
-	VMAXPS(x, h.low, x)
+	VMAXPS(x, h.exp.low, x)
 	n, p := h.exp.reduce(x)
 	t, z = w.Vec(), w.Vec()
 	if w == AVX512 {
@@ -117,6 +117,7 @@ func (h *Tanh) parts(x reg.VecVirtual) (t, z reg.VecVirtual) {
 	} else {
 		VCVTPS2DQ(n, z)
 		VPADDD(h.exp.bias, z, z)
+		VPMAXSD(h.zero, z, z) // below 2^-126 it is 0
 		VPSLLD(U8(23), z, z)
 	}
 	// With p = e^r - 1: t = 2^n p + (2^n - 1), z = 2^n p + 2^n.
@@ -153,8 +154,9 @@ func (h *Tanh) Slope(x reg.VecVirtual) reg.VecVirtual {
 }
 
 // Normal is the distribution of the standard normal, Phi(x), and its density: with z = |x|, e^(-z^2/2) G(z) is Phi(-z),
-// G a polynomial of degree 9 in u = 1/(1 + 0.2625z), minimax for 0 <= z <= 14.3 (relative error 2e-8). The rounding of
-// z^2 is made good, so that the negative tail keeps its digits: Phi within 8 ulp of itself, x Phi(x) too. NaN stays.
+// G a polynomial of degree 9 in u = 1/(1 + 0.2625z), minimax for 0 <= z <= 14.3 (relative error 2e-8; the last bits of
+// its coefficients are those that round best). The rounding of z^2 is made good, so that the negative tail keeps its
+// digits: x Phi(x) is within 8 ulp. NaN stays.
 type Normal struct {
 	w                    W
 	exp                  *Exp
@@ -164,8 +166,8 @@ type Normal struct {
 }
 
 // normalPoly holds the coefficients of u^9 down to u.
-var normalPoly = []float32{0.03061364793, -0.1481737033, 0.2334541717, -0.1319041735, 0.1481150818, 0.05628423421,
-	0.1027072206, 0.1041545537, 0.1047489573}
+var normalPoly = []float32{0.0306136515, -0.1481737345, 0.2334541231, -0.1319040507, 0.1481150389, 0.0562842004,
+	0.102707319, 0.1041544527, 0.1047489792}
 
 // NewNormal loads the constants: those of Exp and 15 more (3 with 256 bits).
 func (w W) NewNormal() *Normal {
