@@ -16,8 +16,8 @@ func (t *Tape) Add(a, b *Value) *Value {
 	}
 	out := t.result(y)
 	t.push(out, func() {
-		tensor.Axpy(t.grad(a), 1, out.Grad)
 		tensor.Axpy(t.grad(b), 1, out.Grad)
+		t.pass(a, out)
 	})
 	return out
 }
@@ -33,8 +33,8 @@ func (t *Tape) Sub(a, b *Value) *Value {
 	}
 	out := t.result(y)
 	t.push(out, func() {
-		tensor.Axpy(t.grad(a), 1, out.Grad)
 		tensor.Axpy(t.grad(b), -1, out.Grad)
+		t.pass(a, out)
 	})
 	return out
 }

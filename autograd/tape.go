@@ -17,6 +17,8 @@ type Value struct {
 	fresh bool // param: the gradient has been zeroed and nothing has arrived since
 	owned bool // T belongs to the tape
 
+	base *Value // a view shares its memory and its gradient
+
 	version uint64
 }
 
@@ -184,7 +186,10 @@ func (t *Tape) grad(v *Value) *tensor.Tensor {
 		return nil
 	}
 	v.fresh = false
-	if v.Grad == nil {
+	switch {
+	case v.base != nil:
+		v.Grad = t.grad(v.base).ReshapeTo(t.views.next(), v.Shape()...)
+	case v.Grad == nil:
 		if v.param {
 			v.Grad = tensor.New(v.T.Device(), device.F32, v.T.Shape()...)
 		} else {
@@ -193,6 +198,15 @@ func (t *Tape) grad(v *Value) *tensor.Tensor {
 		tensor.Fill(v.Grad, 0)
 	}
 	return v.Grad
+}
+
+// pass gives out's gradient on to x, dx += dy, as the last that out's backward does: a first gradient is dy itself.
+func (t *Tape) pass(x, out *Value) {
+	if x.owned && x.wants && x.Grad == nil && slices.Equal(x.Shape(), out.Grad.Shape()) {
+		x.Grad, out.Grad = out.Grad, nil
+		return
+	}
+	tensor.Axpy(t.grad(x), 1, out.Grad)
 }
 
 // Backward computes the gradients of a scalar loss with respect to everything it depends on and adds them to the Grad

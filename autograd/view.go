@@ -5,15 +5,13 @@ import (
 	"setun/tensor"
 )
 
-// Reshape is a view of x with another shape; one dimension may be -1. dx += dy.
+// Reshape is a view of x with another shape; one dimension may be -1. Its gradient is a view of x's.
 func (t *Tape) Reshape(x *Value, shape ...int) *Value {
 	y := x.T.ReshapeTo(t.views.next(), shape...)
 	if !t.grads(x) {
 		return t.value(Value{T: y})
 	}
-	out := t.view(y)
-	t.push(out, func() { tensor.Axpy(t.grad(x), 1, out.Grad) })
-	return out
+	return t.value(Value{T: y, wants: true, base: x})
 }
 
 // SliceLast: y = x[..., lo:hi]. dx[..., lo:hi] += dy.
