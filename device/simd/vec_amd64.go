@@ -137,6 +137,12 @@ func ropeAccAVX512(y *float32, x *float32, table *float32, heads int, half int, 
 //go:noescape
 func uniformAVX512(y *float32, n int, counter uint64, k0 uint32, k1 uint32, lo float32, width float32)
 
+// normalAVX512: w := Philox(k1<<32|k0, counter+i/4)[i%4&^1:]; r := sqrt(-2*log((w[0]>>8 + 1)/(1<<24)));
+// y[i] = std*float32(r*cos(2*Pi*Unit(w[1]))), sin for odd i, n a multiple of 64
+//
+//go:noescape
+func normalAVX512(y *float32, n int, counter uint64, k0 uint32, k1 uint32, std float32)
+
 // dropoutAVX512: if Philox(k1<<32|k0, counter+i/4)[i%4]>>8 > least { y[i] = scale*x[i] } else { y[i] = 0 }, n a multiple of 64
 //
 //go:noescape
@@ -279,6 +285,12 @@ func ropeAccAVX2(y *float32, x *float32, table *float32, heads int, half int, si
 //
 //go:noescape
 func uniformAVX2(y *float32, n int, counter uint64, k0 uint32, k1 uint32, lo float32, width float32)
+
+// normalAVX2: w := Philox(k1<<32|k0, counter+i/4)[i%4&^1:]; r := sqrt(-2*log((w[0]>>8 + 1)/(1<<24)));
+// y[i] = std*float32(r*cos(2*Pi*Unit(w[1]))), sin for odd i, n a multiple of 64
+//
+//go:noescape
+func normalAVX2(y *float32, n int, counter uint64, k0 uint32, k1 uint32, std float32)
 
 // dropoutAVX2: if Philox(k1<<32|k0, counter+i/4)[i%4]>>8 > least { y[i] = scale*x[i] } else { y[i] = 0 }, n a multiple of 64
 //

@@ -16,6 +16,7 @@ func main() {
 		adamw(w)
 		rope(w)
 		uniform(w)
+		normal(w)
 		dropout(w, false)
 		dropout(w, true)
 	}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"math"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -125,6 +128,147 @@ func uniform(w W) {
 		VMULPS(w.Arg("width"), v, v)
 		VADDPS(w.Arg("lo"), v, v)
 		s.Store(v, y)
+	})
+	w.End()
+}
+
+var quads = map[uint64]Mem{}
+
+// quad is a constant of 64 bits as an operand.
+func quad(bits uint64) Mem {
+	m, ok := quads[bits]
+	if !ok {
+		m = GLOBL(fmt.Sprintf("q%016x", bits), RODATA|NOPTR)
+		for i := range 8 {
+			DATA(8*i, U64(bits))
+		}
+		quads[bits] = m
+	}
+	return m
+}
+
+func double(f float64) Mem { return quad(math.Float64bits(f)) }
+
+// The polynomials of fdlibm: log(1+f) = 2s + s z P(z), s = f/(2+f), z = s^2; sin x = x + x z P(z),
+// cos x = 1 - z/2 + z^2 P(z), z = x^2. Highest powers first.
+var (
+	logPoly = []float64{1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01,
+		2.222219843214978396e-01, 2.857142874366239149e-01, 3.999999999940941908e-01, 6.666666666666735130e-01}
+	sinPoly = []float64{1.58969099521155010221e-10, -2.50507602534068634195e-08, 2.75573137070700676789e-06,
+		-1.98412698298579493134e-04, 8.33333333332248946124e-03, -1.66666666666666324348e-01}
+	cosPoly = []float64{-1.13596475577881948265e-11, 2.08757232129817482790e-09, -2.75573143513906633035e-07,
+		2.48015872894767294178e-05, -1.38888888888741095749e-03, 4.16666666666666019037e-02}
+)
+
+func (w wide) horner(c []float64, x reg.VecVirtual) reg.VecVirtual {
+	p := w.Vec()
+	VMOVUPD(double(c[0]), p)
+	for _, c := range c[1:] {
+		VFMADD213PD(double(c), x, p)
+	}
+	return p
+}
+
+// integer turns lanes of integers below 2^52 into float64.
+func (w wide) integer(x reg.VecVirtual) {
+	w.Or(double(0x1p52), x, x)
+	VSUBPD(double(0x1p52), x, x)
+}
+
+// radius is sqrt(-2 ln(m 2^-24)) of integers 1 <= m <= 2^24.
+func (w wide) radius(m reg.VecVirtual) reg.VecVirtual {
+	k, s, z := w.Vec(), w.Vec(), w.Vec()
+	// m = 2^k (1+f), sqrt(1/2) <= 1+f < sqrt(2)
+	VPSUBQ(double(math.Sqrt2/2), m, k)
+	VPSRLQ(U8(52), k, k)
+	VPSLLQ(U8(52), k, s)
+	VPSUBQ(s, m, m)
+	w.integer(k)
+	VSUBPD(double(24), k, k)
+	VADDPD(double(1), m, s)
+	VSUBPD(double(1), m, m)
+	VDIVPD(s, m, s)
+	VMULPD(s, s, z)
+	p := w.horner(logPoly, z)
+	VFMADD213PD(double(2), z, p)
+	VMULPD(s, p, p)
+	VFMADD231PD(double(math.Ln2), k, p)
+	VMULPD(double(-2), p, p)
+	VSQRTPD(p, p)
+	return p
+}
+
+// sincos of 2 pi m 2^-24 of float64 integers m: a quarter turn at a time, r quarters left, |r| <= 1/2.
+func (w wide) sincos(m reg.VecVirtual) (sin, cos reg.VecVirtual) {
+	q, t := w.Vec(), w.Vec()
+	VMULPD(double(0x1p-22), m, m)
+	VADDPD(double(0x1.8p52), m, q) // the low bits of q count quarters
+	VSUBPD(double(0x1.8p52), q, t)
+	VSUBPD(t, m, m)
+	VMULPD(double(math.Pi/2), m, m)
+	VMULPD(m, m, t)
+	s, c := w.horner(sinPoly, t), w.horner(cosPoly, t)
+	VMULPD(t, s, s)
+	VFMADD213PD(m, m, s)
+	VFMADD213PD(double(-0.5), t, c)
+	VFMADD213PD(double(1), t, c)
+	// An odd number of quarters swaps sine and cosine; bit 1 of q turns the sign of the sine, of q+1 the cosine's.
+	sin, cos = w.Vec(), w.Vec()
+	VPSLLQ(U8(63), q, t)
+	if w.W == AVX512 {
+		k := K()
+		VPMOVQ2M(t, k)
+		VBLENDMPD(c, s, k, sin)
+		VBLENDMPD(s, c, k, cos)
+	} else {
+		VBLENDVPD(t, c, s, sin)
+		VBLENDVPD(t, s, c, cos)
+	}
+	for _, v := range []reg.VecVirtual{sin, cos} {
+		VPSRLQ(U8(1), q, t)
+		VPSLLQ(U8(63), t, t)
+		w.Xor(t, v, v)
+		VPADDQ(quad(1), q, q)
+	}
+	return
+}
+
+// single rounds float64 to float32 in the low halves of the lanes.
+func (w wide) single(x reg.VecVirtual) {
+	h := w.Half()
+	if w.W == AVX512 {
+		VCVTPD2PS(x, h)
+	} else {
+		VCVTPD2PSY(x, h)
+	}
+	VPMOVZXDQ(h, x)
+}
+
+// normal is Box and Muller's in float64: the low word of a lane gives the radius, the high word the angle.
+func normal(w W) {
+	w.Func("normal", "func(y *float32, n int, counter uint64, k0, k1 uint32, std float32)",
+		"w := Philox(k1<<32|k0, counter+i/4)[i%4&^1:]; r := sqrt(-2*log((w[0]>>8 + 1)/(1<<24)));\n"+
+			"y[i] = std*float32(r*cos(2*Pi*Unit(w[1]))), sin for odd i, n a multiple of 64")
+	y, n := Ptr("y"), Ptr("n")
+	v := wide{w}
+	v.philox(n, []reg.GPVirtual{y}, func(s Span, m reg.VecVirtual) {
+		a := w.Vec()
+		VPSRLQ(U8(40), m, a)
+		VPSLLQ(U8(32), m, m)
+		VPSRLQ(U8(40), m, m)
+		v.integer(a)
+		v.integer(m)
+		VADDPD(double(1), m, m)
+		r := v.radius(m)
+		sin, cos := v.sincos(a)
+		VMULPD(r, sin, sin)
+		VMULPD(r, cos, cos)
+		v.single(sin)
+		v.single(cos)
+		VPSLLQ(U8(32), sin, sin)
+		w.Or(sin, cos, cos)
+		VMULPS(w.Arg("std"), cos, cos)
+		s.Store(cos, y)
 	})
 	w.End()
 }
