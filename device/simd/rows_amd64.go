@@ -24,6 +24,106 @@ func probGradAVX512(p *float32, ds *float32, n int, scale float32, lse float32, 
 //go:noescape
 func dotAVX512(a *float32, b *float32, n int) float32
 
+// softmaxAVX512: y[i,:] = exp(x[i,:] - max) / sum of the same; rows > 0
+//
+//go:noescape
+func softmaxAVX512(y *float32, x *float32, rows int, cols int)
+
+// softmaxGradAVX512: dx[i,j] += y[i,j] * (dy[i,j] - sum of dy[i,:]*y[i,:]); rows > 0
+//
+//go:noescape
+func softmaxGradAVX512(dx *float32, dy *float32, y *float32, rows int, cols int)
+
+// logSumExpAVX512: top[i] = max x[i,:], 0 if that is infinite; sum[i] = sum of exp(x[i,:] - top[i]); rows > 0
+//
+//go:noescape
+func logSumExpAVX512(top *float32, sum *float32, x *float32, rows int, cols int)
+
+// crossEntropyGradAVX512: dx[i,j] += scale * (exp(x[i,j] - lse[i]) - [j = targets[i]]) where targets[i] >= 0; rows > 0
+//
+//go:noescape
+func crossEntropyGradAVX512(dx *float32, lse *float32, x *float32, targets *int32, rows int, cols int, scale float32)
+
+// rmsNormAVX512: inv[i] = 1/sqrt(recip * sum of x[i,:]^2 + eps); y[i,j] = x[i,j]*inv[i] * gain[j]; rows > 0
+//
+//go:noescape
+func rmsNormAVX512(y *float32, inv *float32, x *float32, gain *float32, rows int, cols int, recip float32, eps float32)
+
+// rmsNormGradAVX512: with h = dy*gain, c = inv^2 * recip * sum of h[i,:]*x[i,:]: dx[i,j] += inv[i] * (h[i,j] - x[i,j]*c); rows > 0
+//
+//go:noescape
+func rmsNormGradAVX512(dx *float32, dy *float32, x *float32, gain *float32, inv *float32, rows int, cols int, recip float32)
+
+// rmsNormGainAVX512: sum[j] = sum over i of dy[i,j]*x[i,j]*inv[i]; rows > 0
+//
+//go:noescape
+func rmsNormGainAVX512(sum *float32, dy *float32, x *float32, inv *float32, rows int, cols int)
+
+// layerNormAVX512: m = recip * sum of x[i,:], then improved by d = recip * sum of x[i,:]-m;
+// mean[i] = m+d; inv[i] = 1/sqrt(recip * sum of (x[i,:]-m)^2 - d^2 + eps); y[i,j] = (x[i,j]-m-d)*inv[i]*gain[j] + bias[j];
+// rows > 0
+//
+//go:noescape
+func layerNormAVX512(y *float32, mean *float32, inv *float32, x *float32, gain *float32, bias *float32, rows int, cols int, recip float32, eps float32)
+
+// layerNormGradAVX512: with h = dy*gain, n = (x-mean)*inv and means over a row (recip * sum):
+// dx[i,j] += inv[i] * (h[i,j] - mean(h) - n[i,j]*mean(h*n)); rows > 0
+//
+//go:noescape
+func layerNormGradAVX512(dx *float32, dy *float32, x *float32, gain *float32, mean *float32, inv *float32, rows int, cols int, recip float32)
+
+// layerNormGainAVX512: gain[j] = sum over i of dy[i,j]*(x[i,j]-mean[i])*inv[i]; bias[j] = sum over i of dy[i,j]; rows > 0
+//
+//go:noescape
+func layerNormGainAVX512(gain *float32, bias *float32, dy *float32, x *float32, mean *float32, inv *float32, rows int, cols int)
+
+// sumRowsAVX512: sum[j] = sum over i of x[i*stride+j]; rows > 0
+//
+//go:noescape
+func sumRowsAVX512(sum *float32, x *float32, rows int, cols int, stride int)
+
+// sumAbsAVX512: part[c] = device.ChunkSum of |x| over chunk c of device.LaneChunk elements; n > 0
+//
+//go:noescape
+func sumAbsAVX512(part *float64, x *float32, n int)
+
+// sumSquaresAVX512: part[c] = device.ChunkSum of x*x over chunk c of device.LaneChunk elements; n > 0
+//
+//go:noescape
+func sumSquaresAVX512(part *float64, x *float32, n int)
+
+// quantizeRowsAVX512: a = max(max|x[i,:]|, 1e-5); scale[i] = a/127; q[i,j] = roundEven(x[i,j] * (127/a))
+// (anything if a is not finite); rows > 0
+//
+//go:noescape
+func quantizeRowsAVX512(q *int8, scale *float32, x *float32, rows int, cols int)
+
+// ternaryAVX512: q[i] = sign(w[i]) * ([|w[i]| > cut1] + [|w[i]| > cut2]); returns the bits of max |w|, NaN last
+//
+//go:noescape
+func ternaryAVX512(q *int8, w *float32, n int, cut1 float32, cut2 float32) uint32
+
+// signsAVX512: q[i] = sign(w[i]) where |w[i]| > cut, else 0; part[c] = device.ChunkSum of the kept |w| of chunk c;
+// returns how many are kept; n > 0
+//
+//go:noescape
+func signsAVX512(q *int8, part *float64, w *float32, n int, cut float32) uint32
+
+// encodeAVX512: q[i] = roundEven(min(max(w[i]/scale, -top), top)), of NaN 0; returns the bits of max |w|, NaN last
+//
+//go:noescape
+func encodeAVX512(q *int8, w *float32, n int, scale float32, top float32) uint32
+
+// dequantizeAVX512: y[i,j] = q[i,j] * scale[i*step]; rows > 0
+//
+//go:noescape
+func dequantizeAVX512(y *float32, q *int8, scale *float32, rows int, cols int, step int)
+
+// lsqAVX512: with v = w/scale: part[c] = sum over chunk c of dq * (roundEven(v) - v if |v| < top, else ±top); n > 0
+//
+//go:noescape
+func lsqAVX512(part *float64, dq *float32, w *float32, n int, scale float32, top float32)
+
 // expRowAVX2: y[i] = exp(x[i]*scale - top); returns the sum of y
 //
 //go:noescape
@@ -43,3 +143,103 @@ func probGradAVX2(p *float32, ds *float32, n int, scale float32, lse float32, de
 //
 //go:noescape
 func dotAVX2(a *float32, b *float32, n int) float32
+
+// softmaxAVX2: y[i,:] = exp(x[i,:] - max) / sum of the same; rows > 0
+//
+//go:noescape
+func softmaxAVX2(y *float32, x *float32, rows int, cols int)
+
+// softmaxGradAVX2: dx[i,j] += y[i,j] * (dy[i,j] - sum of dy[i,:]*y[i,:]); rows > 0
+//
+//go:noescape
+func softmaxGradAVX2(dx *float32, dy *float32, y *float32, rows int, cols int)
+
+// logSumExpAVX2: top[i] = max x[i,:], 0 if that is infinite; sum[i] = sum of exp(x[i,:] - top[i]); rows > 0
+//
+//go:noescape
+func logSumExpAVX2(top *float32, sum *float32, x *float32, rows int, cols int)
+
+// crossEntropyGradAVX2: dx[i,j] += scale * (exp(x[i,j] - lse[i]) - [j = targets[i]]) where targets[i] >= 0; rows > 0
+//
+//go:noescape
+func crossEntropyGradAVX2(dx *float32, lse *float32, x *float32, targets *int32, rows int, cols int, scale float32)
+
+// rmsNormAVX2: inv[i] = 1/sqrt(recip * sum of x[i,:]^2 + eps); y[i,j] = x[i,j]*inv[i] * gain[j]; rows > 0
+//
+//go:noescape
+func rmsNormAVX2(y *float32, inv *float32, x *float32, gain *float32, rows int, cols int, recip float32, eps float32)
+
+// rmsNormGradAVX2: with h = dy*gain, c = inv^2 * recip * sum of h[i,:]*x[i,:]: dx[i,j] += inv[i] * (h[i,j] - x[i,j]*c); rows > 0
+//
+//go:noescape
+func rmsNormGradAVX2(dx *float32, dy *float32, x *float32, gain *float32, inv *float32, rows int, cols int, recip float32)
+
+// rmsNormGainAVX2: sum[j] = sum over i of dy[i,j]*x[i,j]*inv[i]; rows > 0
+//
+//go:noescape
+func rmsNormGainAVX2(sum *float32, dy *float32, x *float32, inv *float32, rows int, cols int)
+
+// layerNormAVX2: m = recip * sum of x[i,:], then improved by d = recip * sum of x[i,:]-m;
+// mean[i] = m+d; inv[i] = 1/sqrt(recip * sum of (x[i,:]-m)^2 - d^2 + eps); y[i,j] = (x[i,j]-m-d)*inv[i]*gain[j] + bias[j];
+// rows > 0
+//
+//go:noescape
+func layerNormAVX2(y *float32, mean *float32, inv *float32, x *float32, gain *float32, bias *float32, rows int, cols int, recip float32, eps float32)
+
+// layerNormGradAVX2: with h = dy*gain, n = (x-mean)*inv and means over a row (recip * sum):
+// dx[i,j] += inv[i] * (h[i,j] - mean(h) - n[i,j]*mean(h*n)); rows > 0
+//
+//go:noescape
+func layerNormGradAVX2(dx *float32, dy *float32, x *float32, gain *float32, mean *float32, inv *float32, rows int, cols int, recip float32)
+
+// layerNormGainAVX2: gain[j] = sum over i of dy[i,j]*(x[i,j]-mean[i])*inv[i]; bias[j] = sum over i of dy[i,j]; rows > 0
+//
+//go:noescape
+func layerNormGainAVX2(gain *float32, bias *float32, dy *float32, x *float32, mean *float32, inv *float32, rows int, cols int)
+
+// sumRowsAVX2: sum[j] = sum over i of x[i*stride+j]; rows > 0
+//
+//go:noescape
+func sumRowsAVX2(sum *float32, x *float32, rows int, cols int, stride int)
+
+// sumAbsAVX2: part[c] = device.ChunkSum of |x| over chunk c of device.LaneChunk elements; n > 0
+//
+//go:noescape
+func sumAbsAVX2(part *float64, x *float32, n int)
+
+// sumSquaresAVX2: part[c] = device.ChunkSum of x*x over chunk c of device.LaneChunk elements; n > 0
+//
+//go:noescape
+func sumSquaresAVX2(part *float64, x *float32, n int)
+
+// quantizeRowsAVX2: a = max(max|x[i,:]|, 1e-5); scale[i] = a/127; q[i,j] = roundEven(x[i,j] * (127/a))
+// (anything if a is not finite); rows > 0
+//
+//go:noescape
+func quantizeRowsAVX2(q *int8, scale *float32, x *float32, rows int, cols int)
+
+// ternaryAVX2: q[i] = sign(w[i]) * ([|w[i]| > cut1] + [|w[i]| > cut2]); returns the bits of max |w|, NaN last
+//
+//go:noescape
+func ternaryAVX2(q *int8, w *float32, n int, cut1 float32, cut2 float32) uint32
+
+// signsAVX2: q[i] = sign(w[i]) where |w[i]| > cut, else 0; part[c] = device.ChunkSum of the kept |w| of chunk c;
+// returns how many are kept; n > 0
+//
+//go:noescape
+func signsAVX2(q *int8, part *float64, w *float32, n int, cut float32) uint32
+
+// encodeAVX2: q[i] = roundEven(min(max(w[i]/scale, -top), top)), of NaN 0; returns the bits of max |w|, NaN last
+//
+//go:noescape
+func encodeAVX2(q *int8, w *float32, n int, scale float32, top float32) uint32
+
+// dequantizeAVX2: y[i,j] = q[i,j] * scale[i*step]; rows > 0
+//
+//go:noescape
+func dequantizeAVX2(y *float32, q *int8, scale *float32, rows int, cols int, step int)
+
+// lsqAVX2: with v = w/scale: part[c] = sum over chunk c of dq * (roundEven(v) - v if |v| < top, else ±top); n > 0
+//
+//go:noescape
+func lsqAVX2(part *float64, dq *float32, w *float32, n int, scale float32, top float32)

@@ -2,6 +2,34 @@
 
 package simd
 
+import "setun/device"
+
+func (d *Device) Softmax(y, x device.Mem, rows, cols int) {
+	if d.tier == None || rows*cols == 0 {
+		d.Device.Softmax(y, x, rows, cols)
+		return
+	}
+	y0, x0 := y.F32(), x.F32()
+	if d.Failed() || y0 == nil {
+		return
+	}
+	f := wide(d, softmaxAVX512, softmaxAVX2)
+	d.split(rows, 8*cols, func(lo, hi int) { f(&y0[lo*cols], &x0[lo*cols], hi-lo, cols) })
+}
+
+func (d *Device) SoftmaxGrad(dx, dy, y device.Mem, rows, cols int) {
+	if d.tier == None || rows*cols == 0 {
+		d.Device.SoftmaxGrad(dx, dy, y, rows, cols)
+		return
+	}
+	dx0, dy0, y0 := dx.F32(), dy.F32(), y.F32()
+	if d.Failed() || dx0 == nil {
+		return
+	}
+	f := wide(d, softmaxGradAVX512, softmaxGradAVX2)
+	d.split(rows, 16*cols, func(lo, hi int) { f(&dx0[lo*cols], &dy0[lo*cols], &y0[lo*cols], hi-lo, cols) })
+}
+
 // expRow: y[i] = exp(x[i]*scale - top) for i < len(y), not empty; it returns the sum of y. y may be x.
 func (d *Device) expRow(y, x []float32, scale, top float32) float32 {
 	_ = x[len(y)-1]

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 
 	. "setun/device/simd/gen/lane"
@@ -92,4 +93,64 @@ func products(w W, a, b, n reg.GPVirtual) []reg.VecVirtual {
 		VFMADD231PS(u, v, sum[s.Index()])
 	})
 	return sum
+}
+
+// rows emits body for the rows of the argument rows, and moves ptrs on by a row of the argument cols after each.
+func rows(ptrs []reg.GPVirtual, body func(cols func() reg.GPVirtual)) {
+	Times(Ptr("rows"), func() {
+		body(func() reg.GPVirtual { return Ptr("cols") })
+		bytes := Ptr("cols")
+		SHLQ(U8(2), bytes)
+		for _, p := range ptrs {
+			ADDQ(bytes, p)
+		}
+	})
+}
+
+func softmax(w W) {
+	w.Func("softmax", "func(y, x *float32, rows, cols int)",
+		"y[i,:] = exp(x[i,:] - max) / sum of the same; rows > 0")
+	y, x := Ptr("y"), Ptr("x")
+	exp := w.Exponential()
+	rows([]reg.GPVirtual{y, x}, func(cols func() reg.GPVirtual) {
+		top := w.Broadcast(largest(w, Clone(x), cols()))
+		sum := w.Zeros(4)
+		px, py := Clone(x), Clone(y)
+		w.Each(cols(), 4, []reg.GPVirtual{px, py}, func(s Span) {
+			v := s.Load(px)
+			VSUBPS(top, v, v)
+			exp(v)
+			s.Keep(v)
+			s.Store(v, py)
+			VADDPS(v, sum[s.Index()], sum[s.Index()])
+		})
+		inv := XMM()
+		VMOVSS(Word(1), inv)
+		VDIVSS(w.Sum(sum), inv, inv)
+		r := w.Broadcast(inv)
+		py = Clone(y)
+		w.Each(cols(), 4, []reg.GPVirtual{py}, func(s Span) {
+			v := s.Load(py)
+			VMULPS(r, v, v)
+			s.Store(v, py)
+		})
+	})
+	w.End()
+}
+
+func softmaxGrad(w W) {
+	w.Func("softmaxGrad", "func(dx, dy, y *float32, rows, cols int)",
+		"dx[i,j] += y[i,j] * (dy[i,j] - sum of dy[i,:]*y[i,:]); rows > 0")
+	dx, dy, y := Ptr("dx"), Ptr("dy"), Ptr("y")
+	rows([]reg.GPVirtual{dx, dy, y}, func(cols func() reg.GPVirtual) {
+		mean := w.Broadcast(w.Sum(products(w, Clone(dy), Clone(y), cols())))
+		pdx, pdy, py := Clone(dx), Clone(dy), Clone(y)
+		w.Each(cols(), 4, []reg.GPVirtual{pdx, pdy, py}, func(s Span) {
+			g, p, d := s.Load(pdy), s.Load(py), s.Load(pdx)
+			VSUBPS(mean, g, g)
+			VFMADD231PS(p, g, d)
+			s.Store(d, pdx)
+		})
+	})
+	w.End()
 }

@@ -1,0 +1,240 @@
+//go:build amd64
+
+package simd
+
+import (
+	"math"
+	"sync/atomic"
+
+	"setun/device"
+	"setun/internal/scratch"
+)
+
+func (d *Device) QuantizeRows(q, scale, x device.Mem, rows, cols int) {
+	if d.tier == None || rows*cols == 0 {
+		d.Device.QuantizeRows(q, scale, x, rows, cols)
+		return
+	}
+	q0, s0, x0 := q.I8(), scale.F32(), x.F32()
+	if d.Failed() || q0 == nil {
+		return
+	}
+	f := wide(d, quantizeRowsAVX512, quantizeRowsAVX2)
+	d.split(rows, 5*cols, func(lo, hi int) {
+		f(&q0[lo*cols], &s0[lo], &x0[lo*cols], hi-lo, cols)
+		for i := lo; i < hi; i++ {
+			if !finite(math.Float32bits(s0[i])) {
+				clear(q0[i*cols : (i+1)*cols])
+				s0[i] = float32(math.NaN())
+			}
+		}
+	})
+}
+
+// finite reports whether bits are of a float32 that is neither NaN nor infinite.
+func finite(bits uint32) bool { return bits&0x7f800000 != 0x7f800000 }
+
+// smallGroup is the largest group of weights that one thread quantizes alone.
+const smallGroup = 1 << 16
+
+func (d *Device) QuantizeWeights(codes, scale, w device.Mem, s device.WeightQuant) {
+	q0, s0, w0 := codes.I8(), scale.F32(), w.F32()
+	groups, n := 1, s.Rows*s.Cols
+	if s.PerRow {
+		groups, n = s.Rows, s.Cols
+	}
+	if d.tier == None || d.Failed() || q0 == nil || len(s0) == 0 || n == 0 || s.Rule > device.Given ||
+		s.Rule == device.Given && !s.PerRow && len(s0) > 1 {
+		d.Device.QuantizeWeights(codes, scale, w, s)
+		return
+	}
+	quantize := func(lo, hi int) {
+		part := scratch.Get[float64](ceil(n, device.LaneChunk))
+		defer part.Free()
+		for g := lo; g < hi; g++ {
+			z := group{d, q0[g*n : (g+1)*n], w0[g*n : (g+1)*n], part.X}
+			z.quantize(&s0[g], s)
+		}
+	}
+	if n > smallGroup {
+		quantize(0, groups)
+	} else {
+		d.split(groups, 5*n, quantize)
+	}
+}
+
+// group is weights with one scale, not empty. Up to smallGroup of them are quantized by one thread, without closures.
+type group struct {
+	*Device
+	q    []int8
+	w    []float32
+	part []float64 // sums of the chunks of w
+}
+
+// quantize finds the codes and the scale.
+func (z *group) quantize(scale *float32, s device.WeightQuant) {
+	if s.Rule == device.Given {
+		if !finite(z.codes(*scale, s.Levels)) {
+			clear(z.q)
+		}
+		return
+	}
+	sum := z.sum()
+	if math.IsNaN(sum) || math.IsInf(sum, 0) {
+		clear(z.q)
+		*scale = float32(math.NaN())
+		return
+	}
+	mean := sum / float64(len(z.w))
+	if s.Rule == device.AbsMean {
+		*scale = max(float32(float64(s.Factor)*mean), 1e-8)
+		z.codes(*scale, s.Levels)
+		return
+	}
+	kept, sum := z.signs(max(float32(float64(s.Factor)*mean), 0))
+	if kept > 0 {
+		*scale = float32(sum / float64(kept))
+	} else {
+		*scale = max(float32(mean), 1e-8)
+	}
+}
+
+// chunks lo to hi of w.
+func (z *group) chunks(lo, hi int) (a, b int) {
+	return lo * device.LaneChunk, min(len(z.w), hi*device.LaneChunk)
+}
+
+// sum is device.LaneSum of |w|.
+func (z *group) sum() float64 {
+	if len(z.w) <= smallGroup {
+		z.sumRange(0, len(z.part))
+	} else {
+		z.split(len(z.part), 4*device.LaneChunk, z.sumRange)
+	}
+	return total(z.part)
+}
+
+func (z *group) sumRange(lo, hi int) {
+	a, b := z.chunks(lo, hi)
+	if z.tier >= AVX512 {
+		sumAbsAVX512(&z.part[lo], &z.w[a], b-a)
+	} else {
+		sumAbsAVX2(&z.part[lo], &z.w[a], b-a)
+	}
+}
+
+// codes: q = clip(roundEven(w/scale)). It returns the bits of the largest |w|, NaN last, or of some that is not finite.
+func (z *group) codes(scale float32, levels int) uint32 {
+	cut1, cut2, ok := cuts(scale, levels)
+	if len(z.w) <= smallGroup {
+		return z.codesRange(0, len(z.w), scale, levels, cut1, cut2, ok)
+	}
+	var top atomic.Uint32
+	n := len(z.part)
+	z.split(n, 5*device.LaneChunk, func(lo, hi int) {
+		a, b := z.chunks(n-hi, n-lo) // from the end, which sum left in cache
+		if bits := z.codesRange(a, b, scale, levels, cut1, cut2, ok); !finite(bits) {
+			top.Store(bits)
+		}
+	})
+	return top.Load()
+}
+
+func (z *group) codesRange(a, b int, scale float32, levels int, cut1, cut2 float32, byCuts bool) uint32 {
+	q, w, n := &z.q[a], &z.w[a], b-a
+	switch {
+	case byCuts && z.tier >= AVX512:
+		return ternaryAVX512(q, w, n, cut1, cut2)
+	case byCuts:
+		return ternaryAVX2(q, w, n, cut1, cut2)
+	case z.tier >= AVX512:
+		return encodeAVX512(q, w, n, scale, float32(levels))
+	}
+	return encodeAVX2(q, w, n, scale, float32(levels))
+}
+
+// cuts are the largest floats whose quotient by scale rounds to 0 and to 1 (+Inf if that is the last level): comparing
+// with them gives the codes of the division, which is several times slower. ok is false if there are none.
+func cuts(scale float32, levels int) (cut1, cut2 float32, ok bool) {
+	inf := float32(math.Inf(1))
+	if levels < 1 || levels > 2 || !(scale > 0 && scale < inf) {
+		return 0, 0, false
+	}
+	if levels == 1 {
+		return cut(scale, 0), inf, true
+	}
+	return cut(scale, 0), cut(scale, 1), true
+}
+
+// cut is the largest float32 x with roundEven(x/scale) <= k: a few steps from (k + 1/2) * scale.
+func cut(scale float32, k float64) float32 {
+	below := func(x float32) bool { return math.RoundToEven(float64(x/scale)) <= k }
+	x := float32(min((k+0.5)*float64(scale), math.MaxFloat32))
+	for !below(x) {
+		x = math.Nextafter32(x, 0)
+	}
+	for x < math.MaxFloat32 && below(math.Nextafter32(x, math.MaxFloat32)) {
+		x = math.Nextafter32(x, math.MaxFloat32)
+	}
+	return x
+}
+
+// signs: q = sign(w) where |w| > cut, else 0. It returns how many are kept and device.LaneSum of their |w|.
+func (z *group) signs(cut float32) (kept int, sum float64) {
+	if len(z.w) <= smallGroup {
+		kept = z.signsRange(0, len(z.part), cut)
+		return kept, total(z.part)
+	}
+	var n atomic.Int64
+	chunks := len(z.part)
+	z.split(chunks, 5*device.LaneChunk, func(lo, hi int) { n.Add(int64(z.signsRange(chunks-hi, chunks-lo, cut))) })
+	return int(n.Load()), total(z.part)
+}
+
+func (z *group) signsRange(lo, hi int, cut float32) int {
+	a, b := z.chunks(lo, hi)
+	if z.tier >= AVX512 {
+		return int(signsAVX512(&z.q[a], &z.part[lo], &z.w[a], b-a, cut))
+	}
+	return int(signsAVX2(&z.q[a], &z.part[lo], &z.w[a], b-a, cut))
+}
+
+func (d *Device) Dequantize(y, codes, scale device.Mem, rows, cols int) {
+	if d.tier == None || rows*cols == 0 {
+		d.Device.Dequantize(y, codes, scale, rows, cols)
+		return
+	}
+	y0, q0, s0 := y.F32(), codes.I8(), scale.F32()
+	if d.Failed() || y0 == nil {
+		return
+	}
+	f := wide(d, dequantizeAVX512, dequantizeAVX2)
+	if len(s0) == 1 {
+		d.split(rows*cols, 5, func(lo, hi int) { f(&y0[lo], &q0[lo], &s0[0], 1, hi-lo, 0) })
+		return
+	}
+	d.split(rows, 5*cols, func(lo, hi int) { f(&y0[lo*cols], &q0[lo*cols], &s0[lo], hi-lo, cols, 1) })
+}
+
+func (d *Device) LSQGrad(dscale, dq, w, scale device.Mem, rows, cols, levels int, alpha float32) {
+	ds0, dq0, w0, s0 := dscale.F32(), dq.F32(), w.F32(), scale.F32()
+	if d.tier == None || d.Failed() || len(ds0) != len(s0) || len(s0) != 1 && len(s0) != rows || rows*cols == 0 {
+		d.Device.LSQGrad(dscale, dq, w, scale, rows, cols, levels, alpha)
+		return
+	}
+	n := rows * cols / len(s0)
+	chunks := ceil(n, device.LaneChunk)
+	s := scratch.Get[float64](len(s0) * chunks)
+	defer s.Free()
+	part, f := s.X, wide(d, lsqAVX512, lsqAVX2)
+	d.split(len(part), 8*min(n, device.LaneChunk), func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			g, c := i/chunks, i%chunks*device.LaneChunk
+			at := g*n + c
+			f(&part[i], &dq0[at], &w0[at], min(n-c, device.LaneChunk), s0[g], float32(levels))
+		}
+	})
+	for g := range ds0 {
+		ds0[g] += alpha * float32(total(part[g*chunks:(g+1)*chunks]))
+	}
+}
