@@ -15,9 +15,10 @@
 //
 // Gradients are born late: when the first consumer has one to give. Values die early: Backward gives a value's tensor
 // and gradient back to the pool right after the value's own gradient has run, because in reverse order of recording all
-// its consumers have run before. So read what you need before Backward; the loss stays readable until Reset. Parameters
-// (NewParam) and constants (NewConst) do not belong to the tape and keep their tensors; gradients add up in parameters
-// until ZeroGrad. There are no in-place operations, and no second Backward on one tape.
+// its consumers have run before. So read what you need before Backward; the loss stays readable until Reset. Reset
+// takes back all Values and views of the step for the next: nothing that an operation returned may be used after it.
+// Parameters (NewParam) and constants (NewConst) do not belong to the tape and keep their tensors; gradients add up in
+// parameters until ZeroGrad. There are no in-place operations, and no second Backward on one tape.
 //
 // # Errors
 //

@@ -7,10 +7,14 @@ import (
 
 	"setun/autograd"
 	"setun/data"
+	"setun/device"
+	"setun/device/auto"
 	"setun/device/cpu"
 	"setun/llm"
+	"setun/nn"
 	"setun/optim"
 	"setun/tensor"
+	"setun/ternary"
 )
 
 // TestAllocations measures training in its steady state: what a step allocates on the heap follows from the number of
@@ -28,8 +32,8 @@ func TestAllocations(t *testing.T) {
 			small, large cost
 			limit        float64 // objects
 		}{
-			{"operation of a step", gradSmall, gradLarge, 8},
-			{"parameter in the optimizer", optSmall, optLarge, 40}, // Muon takes some 30 operations for a matrix
+			{"operation of a step", gradSmall, gradLarge, 4},
+			{"parameter in the optimizer", optSmall, optLarge, 5}, // Muon takes some 30 operations for a matrix
 		} {
 			if c.small.objects > c.limit {
 				t.Errorf("%s: %.1f objects for each %s, want at most %.0f", weights, c.small.objects, c.what, c.limit)
@@ -39,6 +43,62 @@ func TestAllocations(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMLPAllocations bounds the whole step of a classifier, 784-512-512-10 with batches of 128: forward, loss, backward,
+// clipping and AdamW.
+func TestMLPAllocations(t *testing.T) {
+	if buildSetting("-race") == "true" {
+		t.Skip("the race detector allocates")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	for _, dev := range []device.Device{cpu.New(1), cpu.New(2), fastest(t, 1), fastest(t, 2)} {
+		for _, weights := range []string{"fp32", "ternary"} {
+			mk := tensor.NewMaker(dev, 1)
+			linear := func(in, out int) nn.Layer {
+				if weights == "fp32" {
+					return nn.NewLinear(mk, in, out, true)
+				}
+				return ternary.NewLinear(mk, in, out, true, ternary.Config{})
+			}
+			relu := nn.Func((*autograd.Tape).ReLU)
+			model := nn.Sequential{linear(784, 512), relu, linear(512, 512), relu, linear(512, 10)}
+			params := optim.Collect(model.Params())
+			o, err := optim.New(optim.Config{Name: "adamw"}, params)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const batch = 128
+			pixels, classes := make([]float32, batch*784), make([]int32, batch)
+			tape := autograd.Tape{Pool: tensor.NewPool(dev), Grad: true}
+			step := func() {
+				optim.ZeroGrad(params)
+				y := model.Forward(&tape, tape.Floats(dev, pixels, batch, 784))
+				loss := tape.CrossEntropy(y, tape.Ints(dev, classes, batch))
+				tape.Backward(loss)
+				loss.Float()
+				tape.Reset()
+				o.Step(1, optim.Clip(optim.GradNorm(params), 1))
+			}
+			step()
+			c := allocated(step, 1)
+			t.Logf("%s, %s: %.0f objects, %.0f bytes a step", dev.Name(), weights, c.objects, c.bytes)
+			if c.objects > 99 || c.bytes > 10<<10 {
+				t.Errorf("%s, %s: %.0f objects, %.0f bytes a step, want less than 100 and at most 10240", dev.Name(), weights,
+					c.objects, c.bytes)
+			}
+		}
+	}
+}
+
+// fastest is the device that models take by default.
+func fastest(t *testing.T, threads int) device.Device {
+	t.Helper()
+	dev, err := auto.Open("auto", threads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dev
 }
 
 type cost struct{ objects, bytes float64 }
@@ -97,6 +157,7 @@ func allocated(f func(), n float64) cost {
 	const runs = 5
 	objects := testing.AllocsPerRun(runs, f) // on one processor
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	f() // sync.Pool forgets when the number of processors changes
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range runs {

@@ -22,8 +22,8 @@ var imports = map[string][]string{
 	"setun/internal/cli":        {"setun/device", "setun/device/auto", "setun/internal/atomicfile", "setun/llm", "setun/optim"},
 
 	"setun/device": {},
-	"setun/device/cpu": {"setun/device", "setun/internal/par", "github.com/chewxy/math32", "gonum.org/v1/gonum/blas",
-		"gonum.org/v1/gonum/blas/gonum"},
+	"setun/device/cpu": {"setun/device", "setun/internal/par", "setun/internal/scratch", "github.com/chewxy/math32",
+		"gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
 	"setun/device/simd":       {"setun/device", "setun/device/cpu", "setun/internal/par", "setun/internal/scratch", "golang.org/x/sys/cpu"},
 	"setun/device/auto":       {"setun/device", "setun/device/cpu", "setun/device/simd"},
 	"setun/device/devicetest": {"setun/device"},

@@ -157,7 +157,7 @@ func TestForAllocates(t *testing.T) {
 	}
 }
 
-// BenchmarkFor: the cost of the call itself, and of a series of kernels of about 20 us on one core with a pause between.
+// BenchmarkFor: the cost of the call itself, and of a series of kernels of about 20 us with pauses between them.
 func BenchmarkFor(b *testing.B) {
 	for _, threads := range []int{1, 2, 4} {
 		for _, c := range []struct {
