@@ -78,11 +78,16 @@ func crew(n int) []*worker {
 
 func (w *worker) work() {
 	for {
-		l := w.take()
-		l.run()
-		w.job.Store(nil) // before leave: the next call of the same goroutine finds it free
-		l.leave()
+		w.help(w.take())
 	}
+}
+
+func (w *worker) help(l *loop) {
+	defer func() { // also when f ends the goroutine
+		w.job.Store(nil) // before leave: the next call of the same goroutine finds w free
+		l.leave()
+	}()
+	l.run()
 }
 
 // take waits for an offer. Where spinning is in vain, because loops are rare or other processes need the core, it spins
