@@ -3364,7 +3364,7 @@ done16:
 	VZEROUPPER
 	RET
 
-// func gradColMaxAVX512(top *uint32, x *float32, ld int, xs *float32, m int, cols int)
+// func gradColMaxAVX512(top *float32, x *float32, ld int, xs *float32, m int, cols int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·gradColMaxAVX512(SB), NOSPLIT, $0-48
 	MOVQ         cols+40(FP), AX
@@ -3382,9 +3382,10 @@ TEXT ·gradColMaxAVX512(SB), NOSPLIT, $0-48
 	MOVQ         m+32(FP), BX
 	SHLQ         $0x02, CX
 	VBROADCASTSS c7fffffff<>+0(SB), Z0
-	VPXORD       Z1, Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VPXORD       Z3, Z3, Z3
+	MOVQ         top+0(FP), SI
+	VMOVUPS.Z    (SI), K1, Z1
+	VMOVUPS.Z    64(SI), K2, Z2
+	VMOVUPS.Z    128(SI), K3, Z3
 
 row:
 	VBROADCASTSS (DX), Z4
@@ -3404,10 +3405,9 @@ row:
 	ADDQ         $0x04, DX
 	DECQ         BX
 	JNZ          row
-	MOVQ         top+0(FP), AX
-	VMOVUPS      Z1, K1, (AX)
-	VMOVUPS      Z2, K2, 64(AX)
-	VMOVUPS      Z3, K3, 128(AX)
+	VMOVUPS      Z1, K1, (SI)
+	VMOVUPS      Z2, K2, 64(SI)
+	VMOVUPS      Z3, K3, 128(SI)
 	VZEROUPPER
 	RET
 
@@ -3431,9 +3431,10 @@ TEXT ·gradColAVX512(SB), NOSPLIT, $0-64
 	MOVQ         groups+48(FP), DI
 	SHLQ         $0x02, DX
 	VBROADCASTSS c000000ff<>+0(SB), Z0
-	VPXORD       Z1, Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VPXORD       Z3, Z3, Z3
+	MOVQ         sum+8(FP), R8
+	VMOVUPS.Z    (R8), K1, Z1
+	VMOVUPS.Z    64(R8), K2, Z2
+	VMOVUPS.Z    128(R8), K3, Z3
 
 group:
 	VBROADCASTSS (BX), Z4
@@ -3538,10 +3539,9 @@ group:
 	ADDQ         $0x000000c0, AX
 	DECQ         DI
 	JNZ          group
-	MOVQ         sum+8(FP), AX
-	VMOVUPS      Z1, (AX)
-	VMOVUPS      Z2, 64(AX)
-	VMOVUPS      Z3, 128(AX)
+	VMOVUPS      Z1, K1, (R8)
+	VMOVUPS      Z2, K2, 64(R8)
+	VMOVUPS      Z3, K3, 128(R8)
 	VZEROUPPER
 	RET
 
@@ -3833,7 +3833,7 @@ done:
 	VZEROUPPER
 	RET
 
-// func gradColMaxAVX2(top *uint32, x *float32, ld int, xs *float32, m int, cols int)
+// func gradColMaxAVX2(top *float32, x *float32, ld int, xs *float32, m int, cols int)
 // Requires: AVX, AVX2, CMOV
 TEXT ·gradColMaxAVX2(SB), NOSPLIT, $0-48
 	MOVQ         cols+40(FP), AX
@@ -3867,8 +3867,9 @@ TEXT ·gradColMaxAVX2(SB), NOSPLIT, $0-48
 	MOVQ         m+32(FP), BX
 	SHLQ         $0x02, CX
 	VBROADCASTSS c7fffffff<>+0(SB), Y2
-	VPXOR        Y3, Y3, Y3
-	VPXOR        Y4, Y4, Y4
+	MOVQ         top+0(FP), SI
+	VMASKMOVPS   (SI), Y0, Y3
+	VMASKMOVPS   32(SI), Y1, Y4
 
 row:
 	VBROADCASTSS (DX), Y5
@@ -3884,9 +3885,8 @@ row:
 	ADDQ         $0x04, DX
 	DECQ         BX
 	JNZ          row
-	MOVQ         top+0(FP), AX
-	VMASKMOVPS   Y3, Y0, (AX)
-	VMASKMOVPS   Y4, Y1, 32(AX)
+	VMASKMOVPS   Y3, Y0, (SI)
+	VMASKMOVPS   Y4, Y1, 32(SI)
 	VZEROUPPER
 	RET
 
@@ -3926,8 +3926,9 @@ TEXT ·gradColAVX2(SB), NOSPLIT, $0-64
 	MOVQ         groups+48(FP), DI
 	SHLQ         $0x02, DX
 	VBROADCASTSS c000000ff<>+0(SB), Y2
-	VPXOR        Y3, Y3, Y3
-	VPXOR        Y4, Y4, Y4
+	MOVQ         sum+8(FP), R8
+	VMASKMOVPS   (R8), Y0, Y3
+	VMASKMOVPS   32(R8), Y1, Y4
 
 group:
 	VBROADCASTSS (BX), Y5
@@ -4002,8 +4003,7 @@ group:
 	ADDQ         $0x000000c0, AX
 	DECQ         DI
 	JNZ          group
-	MOVQ         sum+8(FP), AX
-	VMOVUPS      Y3, (AX)
-	VMOVUPS      Y4, 32(AX)
+	VMASKMOVPS   Y3, Y0, (R8)
+	VMASKMOVPS   Y4, Y1, 32(R8)
 	VZEROUPPER
 	RET

@@ -4,6 +4,7 @@ package simd
 
 import (
 	"math"
+	"sync"
 
 	"setun/device"
 	"setun/internal/par"
@@ -106,12 +107,7 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 	hs := scratch.Get[float32](n)
 	defer hs.Free()
 	p.rs = hs.X
-	blocks := (n + blockRows - 1) / blockRows
-	d.prepare(p.panels, 4*panelCols*m, func(j int) { p.packCols(j, xq0, k, m) }, blocks, 8*m*blockRows, func(lo, hi int) {
-		for b := lo; b < hi; b++ {
-			d.gradCols(p, b, dy0, xs0, m, n)
-		}
-	})
+	d.gradCols(p, dy0, xq0, xs0)
 	d.multiply(p)
 }
 
@@ -413,42 +409,81 @@ func (d *Device) gradRow(q []int8, x, ws []float32) (scale float32, comp int32) 
 // roundCode is roundEven(v) for |v| < 128: the sum leaves it in the low bits of the significand.
 func roundCode(v float32) int8 { return int8(math.Float32bits(v + 3<<22)) }
 
-// gradCols quantizes block b of the columns of dy * xs.
-func (d *Device) gradCols(p *product, b int, dy, xs []float32, m, n int) {
-	var top [blockRows]uint32
-	var s [blockRows]float32
-	var sum [blockRows]int32
-	first, cols := b*blockRows, min(blockRows, n-b*blockRows)
-	x, dst := dy[first:], p.a[first*p.depth:][:blockRows*p.depth]
+// gradCols fills both operands of dw: the columns of dy * xs as A, those of xq as B. Rows are read in bands, so that a
+// band stays in cache while its blocks of columns pass: first for the maxima, then for the codes.
+func (d *Device) gradCols(p *product, dy []float32, xq []int8, xs []float32) {
+	const band = 32
+	n, m := p.m, p.k // of dy (m, n)
+	bands := (m + band - 1) / band
+	top, s := scratch.Get[float32](n), scratch.Get[float32]((n+blockRows-1)/blockRows*blockRows)
+	defer top.Free()
+	defer s.Free()
 	wide, maxima, codes := 16, gradColMaxAVX2, gradColAVX2
 	if d.tier >= AVX512 {
 		wide, maxima, codes = blockRows, gradColMaxAVX512, gradColAVX512
 	}
-	for c := 0; c < cols; c += wide {
-		maxima(&top[c], &x[c], n, &xs[0], m, min(wide, cols-c))
-	}
-	for j := range s {
-		if s[j] = 1; j < cols {
-			p.rs[first+j], s[j] = gradScale(top[j])
-		}
-	}
-	groups := m / 4
-	for c := 0; c < cols && groups > 0; c += wide {
-		codes(&dst[4*c], &sum[c], &x[c], n, &xs[0], &s[c], groups, min(wide, cols-c))
-	}
-	if rest := m % 4; rest > 0 {
-		last := dst[groups*4*blockRows:]
-		clear(last)
-		for r := range rest {
-			i := 4*groups + r
-			for j := range cols {
-				q := roundCode(float32(float32(x[i*n+j]*xs[i]) * s[j]))
-				last[4*j+r] = q
-				sum[j] += int32(q)
+	var mu sync.Mutex
+	clear(top.X)
+	par.For(d.Threads, bands+p.panels, 1, func(lo, hi int) {
+		mine := scratch.Get[float32](n)
+		defer mine.Free()
+		clear(mine.X)
+		for t := lo; t < hi; t++ {
+			if t >= bands {
+				p.packCols(t-bands, xq, p.n, m)
+				continue
+			}
+			i := t * band
+			for j := 0; j < n; j += wide {
+				maxima(&mine.X[j], &dy[i*n+j], n, &xs[i], min(band, m-i), min(wide, n-j))
 			}
 		}
+		mu.Lock()
+		defer mu.Unlock()
+		for j, v := range mine.X { // as bits: NaN is above Inf
+			if math.Float32bits(v) > math.Float32bits(top.X[j]) {
+				top.X[j] = v
+			}
+		}
+	})
+	for j := range s.X {
+		if s.X[j] = 1; j < n {
+			p.rs[j], s.X[j] = gradScale(math.Float32bits(top.X[j]))
+		}
 	}
-	for j := range cols {
-		p.comp.X[first+j] = -128 * sum[j]
-	}
+	sums := p.comp.X[:n]
+	clear(sums)
+	par.For(d.Threads, bands, 1, func(lo, hi int) {
+		buf := scratch.Get[int32](n)
+		defer buf.Free()
+		mine := buf.X
+		clear(mine)
+		for i := lo * band; i < min(hi*band, m); i += band {
+			groups := min(band, m-i) / 4
+			for j := 0; j < n && groups > 0; j += wide {
+				codes(&p.word(j, i/4)[0], &mine[j], &dy[i*n+j], n, &xs[i], &s.X[j], groups, min(wide, n-j))
+			}
+			for r := i + 4*groups; r < min(i+band, m); r++ {
+				for j := range n {
+					w := p.word(j, r/4)
+					if r%4 == 0 {
+						clear(w)
+					}
+					q := roundCode(float32(float32(dy[r*n+j]*xs[r]) * s.X[j]))
+					w[r%4] = q
+					mine[j] += int32(q)
+				}
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for j, v := range mine {
+			sums[j] -= 128 * v
+		}
+	})
+}
+
+// word is group g of row j of a turned A.
+func (p *product) word(j, g int) []int8 {
+	return p.a[j/blockRows*blockRows*p.depth+4*(g*blockRows+j%blockRows):][:4]
 }

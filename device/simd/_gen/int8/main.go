@@ -601,15 +601,15 @@ func colVectors(w W) int {
 
 // colMax is rowMax for columns.
 func colMax(w W) {
-	w.Func("gradColMax", "func(top *uint32, x *float32, ld int, xs *float32, m, cols int)",
-		fmt.Sprintf("top[j] = max over i < m of the bits of |x[i*ld+j]*xs[i]|, j < cols <= %d", colVectors(w)*w.N()))
+	w.Func("gradColMax", "func(top, x *float32, ld int, xs *float32, m, cols int)",
+		fmt.Sprintf("top[j] = max as bits of top[j] and, over i < m, |x[i*ld+j]*xs[i]|; j < cols <= %d", colVectors(w)*w.N()))
 	k := w.Masks(Ptr("cols"), colVectors(w))
 	x, ld, xs, m := Ptr("x"), Ptr("ld"), Ptr("xs"), Ptr("m")
 	SHLQ(U8(2), ld)
-	abs := w.Bits(0x7fffffff)
+	abs, out := w.Bits(0x7fffffff), Ptr("top")
 	top := make([]reg.VecVirtual, len(k))
 	for v := range top {
-		top[v] = w.Zero()
+		top[v] = w.LoadMask(Mem{Base: out, Disp: v * w.Bytes()}, k[v])
 	}
 	Label("row")
 	s := w.Vec()
@@ -624,7 +624,6 @@ func colMax(w W) {
 	ADDQ(U8(4), xs)
 	DECQ(m)
 	JNZ(LabelRef("row"))
-	out := Ptr("top")
 	for v := range k {
 		w.StoreMask(top[v], k[v], Mem{Base: out, Disp: v * w.Bytes()})
 	}
@@ -634,15 +633,16 @@ func colMax(w W) {
 // colCodes quantizes columns, four rows at a time, to words of a block of A.
 func colCodes(w W) {
 	w.Func("gradCol", "func(dst *int8, sum *int32, x *float32, ld int, xs, s *float32, groups, cols int)",
-		fmt.Sprintf("dst[g*%d+4*j+r] = roundEven(x[(4*g+r)*ld+j]*xs[4*g+r]*s[j]), r < 4, 0 from cols to %d; sum[j] = the sum",
+		fmt.Sprintf("dst[g*%d+4*j+r] = roundEven(x[(4*g+r)*ld+j]*xs[4*g+r]*s[j]), r < 4, 0 from cols to %d; sum[j] += the sum",
 			4*block, colVectors(w)*w.N()))
 	k := w.Masks(Ptr("cols"), colVectors(w))
 	dst, x, ld, xs, sp, groups := Ptr("dst"), Ptr("x"), Ptr("ld"), Ptr("xs"), Ptr("s"), Ptr("groups")
 	SHLQ(U8(2), ld)
 	low := w.Bits(0xff)
+	out := Ptr("sum")
 	sums := make([]reg.VecVirtual, len(k))
 	for v := range k {
-		sums[v] = w.Zero()
+		sums[v] = w.LoadMask(Mem{Base: out, Disp: v * w.Bytes()}, k[v])
 	}
 	Label("group")
 	row := GP64()
@@ -677,9 +677,8 @@ func colCodes(w W) {
 	ADDQ(U32(4*block), dst)
 	DECQ(groups)
 	JNZ(LabelRef("group"))
-	out := Ptr("sum")
 	for v := range k {
-		VMOVUPS(sums[v], Mem{Base: out, Disp: v * w.Bytes()})
+		w.StoreMask(sums[v], k[v], Mem{Base: out, Disp: v * w.Bytes()})
 	}
 	w.End()
 }
