@@ -206,7 +206,7 @@ func BenchmarkRows(b *testing.B) {
 		}
 	}
 	add("LSQGrad", rows, cols, 8, func(d device.Device) {
-		d.LSQGrad(one(host), dq, w, one(host), rows, cols, 1, 0.1)
+		d.LSQGrad(scalar(host), dq, w, scalar(host), rows, cols, 1, 0.1)
 	})
 	add("Copy", rows, cols, 8, func(d device.Device) { d.Copy(dq, w) })
 	for _, k := range all {
@@ -225,7 +225,7 @@ func BenchmarkRows(b *testing.B) {
 	}
 }
 
-func one(d device.Device) device.Mem {
+func scalar(d device.Device) device.Mem {
 	m := d.Alloc(device.F32, 1)
 	d.Fill(m, 0.01)
 	return m
