@@ -191,7 +191,8 @@ func BenchmarkRows(b *testing.B) {
 		add("Dequantize", rows, cols, 5, func(d device.Device) { d.Dequantize(z, q, scale, rows, cols) })
 	}
 	const rows, cols = 4096, 4096
-	w, dq, q, ws := floats(rows*cols, 0.02), floats(rows*cols, 1), host.Alloc(device.I8, rows*cols), floats(rows, 1)
+	w, dq, q, ws := floats(rows*cols, 0.02), floats(rows*cols, 1), host.Alloc(device.I8, rows*cols), host.Alloc(device.F32, rows)
+	host.Fill(ws, 0.02)
 	for rule, name := range []string{"AbsMean", "TWN", "Given"} {
 		for _, groups := range []int{1, rows} {
 			for levels := 1; levels <= 2; levels++ {
@@ -206,7 +207,7 @@ func BenchmarkRows(b *testing.B) {
 		}
 	}
 	add("LSQGrad", rows, cols, 8, func(d device.Device) {
-		d.LSQGrad(scalar(host), dq, w, scalar(host), rows, cols, 1, 0.1)
+		d.LSQGrad(ws.Slice(1, 2), dq, w, ws.Slice(0, 1), rows, cols, 1, 1e-9)
 	})
 	add("Copy", rows, cols, 8, func(d device.Device) { d.Copy(dq, w) })
 	for _, k := range all {
@@ -223,10 +224,4 @@ func BenchmarkRows(b *testing.B) {
 			}
 		}
 	}
-}
-
-func scalar(d device.Device) device.Mem {
-	m := d.Alloc(device.F32, 1)
-	d.Fill(m, 0.01)
-	return m
 }
