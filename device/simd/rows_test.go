@@ -220,8 +220,8 @@ func TestNormRange(t *testing.T) {
 	}
 }
 
-// TestThreads: sums have the same bits for every number of threads.
-func TestThreads(t *testing.T) {
+// TestRowThreads: sums have the same bits for every number of threads.
+func TestRowThreads(t *testing.T) {
 	const rows, cols = 1000, 300
 	g := rand.New(rand.NewPCG(1, 2))
 	x, dy, inv, w := normal(g, rows*cols), normal(g, rows*cols), positive(g, rows), normal(g, 1)
