@@ -13,6 +13,7 @@ func (d *Device) AdamW(w, m, v, g device.Mem, s device.AdamWStep) {
 	if d.Failed() || len(w0) == 0 {
 		return
 	}
+	covers(len(w0), m0, v0, g0)
 	step := adamwAVX2
 	if d.tier >= AVX512 {
 		step = adamwAVX512

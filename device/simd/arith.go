@@ -16,6 +16,13 @@ var (
 	mulAddRoutine = routine3{mulAddAVX512, mulAddAVX2}
 )
 
+// covers panics unless each x has n elements, n > 0: assembly checks no bounds.
+func covers(n int, xs ...[]float32) {
+	for _, x := range xs {
+		_ = x[n-1]
+	}
+}
+
 func (d *Device) width() int {
 	if d.tier >= AVX512 {
 		return 0
@@ -28,7 +35,7 @@ func (d *Device) each2(r routine2, bytes int, y, x []float32) {
 	if d.Failed() || len(y) == 0 {
 		return
 	}
-	x = x[:len(y)]
+	covers(len(y), x)
 	f := r[d.width()]
 	d.split(len(y), bytes, func(lo, hi int) { f(&y[lo], &x[lo], hi-lo) })
 }
@@ -37,7 +44,7 @@ func (d *Device) each3(r routine3, bytes int, y, a, b []float32) {
 	if d.Failed() || len(y) == 0 {
 		return
 	}
-	a, b = a[:len(y)], b[:len(y)]
+	covers(len(y), a, b)
 	f := r[d.width()]
 	d.split(len(y), bytes, func(lo, hi int) { f(&y[lo], &a[lo], &b[lo], hi-lo) })
 }
@@ -94,7 +101,7 @@ func (d *Device) Axpy(dst device.Mem, alpha float32, x device.Mem) {
 
 // add: y = a + b.
 func (d *Device) add(y, a, b []float32) {
-	_, _ = a[len(y)-1], b[len(y)-1]
+	covers(len(y), a, b)
 	if d.tier >= AVX512 {
 		addAVX512(&y[0], &a[0], &b[0], len(y))
 	} else {
@@ -124,7 +131,7 @@ func (d *Device) axpy(y []float32, alpha float32, x []float32) {
 
 // addScaled: y = x + alpha * b.
 func (d *Device) addScaled(y, x []float32, alpha float32, b []float32) {
-	_, _ = x[len(y)-1], b[len(y)-1]
+	covers(len(y), x, b)
 	if d.tier >= AVX512 {
 		addScaledAVX512(&y[0], &x[0], &b[0], len(y), alpha)
 	} else {

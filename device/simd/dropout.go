@@ -15,9 +15,10 @@ func (d *Device) Dropout(dst, x device.Mem, p float32, seed uint64, acc bool) {
 		return
 	}
 	y, x0 := dst.F32(), x.F32()
-	if d.Failed() {
+	if d.Failed() || len(y) == 0 {
 		return
 	}
+	covers(len(y), x0)
 	drop := dropoutAVX2
 	switch {
 	case d.tier >= AVX512 && acc:

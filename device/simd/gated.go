@@ -26,6 +26,7 @@ func (d *Device) Gated(f device.UnaryOp, dst, g, u device.Mem) {
 	if d.Failed() || len(y) == 0 {
 		return
 	}
+	covers(len(y), g0, u0)
 	value, mul := activations[f].value[d.width()], mulRoutine[d.width()]
 	d.blocks(len(y), 12, func(t *float32, at, n int) {
 		value(t, &g0[at], n)
@@ -42,14 +43,22 @@ func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem) {
 	if d.Failed() || len(dy0) == 0 || dg0 == nil && du0 == nil {
 		return
 	}
+	n := len(dy0)
+	covers(n, g0)
+	if dg0 != nil {
+		covers(n, dg0, u0)
+	}
+	if du0 != nil {
+		covers(n, du0)
+	}
 	if f == device.SiLU && dg0 != nil && du0 != nil {
 		grad := [2]func(dg, du, dy, g, u *float32, n int){swigluGradAVX512, swigluGradAVX2}[d.width()]
-		d.split(len(dy0), 28, func(lo, hi int) { grad(&dg0[lo], &du0[lo], &dy0[lo], &g0[lo], &u0[lo], hi-lo) })
+		d.split(n, 28, func(lo, hi int) { grad(&dg0[lo], &du0[lo], &dy0[lo], &g0[lo], &u0[lo], hi-lo) })
 		return
 	}
 	value, slope := activations[f].value[d.width()], activations[f].slope[d.width()]
 	mul, mulAdd := mulRoutine[d.width()], mulAddRoutine[d.width()]
-	d.blocks(len(dy0), 28, func(t *float32, at, n int) {
+	d.blocks(n, 28, func(t *float32, at, n int) {
 		if dg0 != nil {
 			mul(t, &dy0[at], &u0[at], n)
 			slope(&dg0[at], t, &g0[at], n)

@@ -8,7 +8,8 @@ import (
 )
 
 func adamw(w W) {
-	w.Func("adamw", "func(w, m, v, grad *float32, n int, scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32)",
+	w.Func("adamw",
+		"func(w, m, v, grad *float32, n int, scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32)",
 		"h := scale*grad[i]; m[i] = beta1*m[i] + c1*h; v[i] = beta2*v[i] + c2*h*h;\n"+
 			"w[i] = w[i]*keep - lr*(m[i]*corr1)/(sqrt(v[i]*corr2)+eps)")
 	x, m, v, g, n := Ptr("w"), Ptr("m"), Ptr("v"), Ptr("grad"), Ptr("n")
