@@ -9,8 +9,8 @@ import (
 	"setun/device"
 )
 
-// TestUlp: the error of each activation and slope over the float32 numbers, in units of the last place of the result but
-// not below a least one: denormals come up on the way, and sums cross 0.
+// TestUlp: the error of each activation and slope over the float32 numbers, in units of the last place of the result
+// but not below a least one: denormals come up on the way, and sums cross 0.
 func TestUlp(t *testing.T) {
 	sigmoid := func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 	phi := func(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
