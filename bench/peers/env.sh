@@ -1,0 +1,6 @@
+# The environment in which OpenBLAS and PyTorch are fastest: their own choice of kernels, and one pool of threads, which
+# they share only when OpenBLAS is the OpenMP build. Usage: . env.sh THREADS
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE OPENBLAS_NUM_THREADS
+blas=$(ls -d /usr/lib/*/openblas-openmp 2>/dev/null | head -n 1)
+[ -n "$blas" ] || { echo "peers: no OpenMP build of OpenBLAS; install libopenblas0-openmp" >&2; exit 1; }
+export LD_LIBRARY_PATH=$blas${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} OMP_NUM_THREADS=$1 ATEN_CPU_CAPABILITY=avx512

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	"setun/autograd"
+	"setun/data"
+	"setun/device"
+	"setun/llm"
+	"setun/nn"
+	"setun/optim"
+	"setun/tensor"
+	"setun/ternary"
+)
+
+// training are whole steps, on random data, and generation.
+func training(quick bool) []benchmark {
+	if quick {
+		return []benchmark{
+			gopher(llm.FP32Weights, "adamw", 64, 1, 64, 4), gopher(llm.TernaryWeights, "adamw", 64, 1, 64, 4),
+			mlp(llm.FP32Weights, 784, 32), mlp(llm.TernaryWeights, 784, 32), generate(64, 1, 16),
+		}
+	}
+	return []benchmark{
+		gopher(llm.FP32Weights, "adamw", 256, 4, 256, 16), gopher(llm.TernaryWeights, "adamw", 256, 4, 256, 16),
+		gopher(llm.TernaryWeights, "muon", 256, 4, 256, 16),
+		gopher(llm.FP32Weights, "adamw", 384, 6, 256, 16), gopher(llm.TernaryWeights, "adamw", 384, 6, 256, 16),
+		mlp(llm.FP32Weights, 784, 512), mlp(llm.TernaryWeights, 784, 512), generate(256, 4, 128),
+	}
+}
+
+func randomInts(n, limit int) []int32 {
+	rng, x := rand.New(rand.NewPCG(1, 2)), make([]int32, n)
+	for i := range x {
+		x[i] = rng.Int32N(int32(limit))
+	}
+	return x
+}
+
+// config is a byte-level model of the given width; its weights are quantized as the torch peer's are.
+func config(weights llm.Weights, width, depth, context int) llm.Config {
+	c := llm.Depth(depth)
+	c.SetWidth(width)
+	c.Context, c.Weights = context, weights
+	if weights == llm.TernaryWeights {
+		c.Quant = ternary.Config{Rule: ternary.AbsMean}
+	}
+	return c
+}
+
+// gopher is the training step of a language model: loss, gradients, update.
+func gopher(weights llm.Weights, opt string, width, depth, length, batch int) benchmark {
+	tokens := batch * length
+	c := config(weights, width, depth, length)
+	name := fmt.Sprintf("train/gopher/%s/", weights)
+	if opt != "adamw" {
+		name += opt + "/"
+	}
+	// A weight costs two products forward and four backward, a channel of attention as in the case attention.
+	matrices := depth*(4*width*width+3*width*c.Hidden) + c.Vocab*width
+	flops := float64(tokens) * (6*float64(matrices) + 7*float64(depth*length*width))
+	return benchmark{name: fmt.Sprintf("%sd=%d,l=%d", name, width, depth), unit: "tokens/s", work: float64(tokens), whole: true,
+		flops: flops, setup: func(dev device.Device) (call, free func(), err error) {
+			m, err := llm.New(tensor.NewMaker(dev, 1), c)
+			if err != nil {
+				return nil, nil, err
+			}
+			b := data.Batch{Shape: []int{batch, length}, Tokens: randomInts(tokens, c.Vocab), Targets: randomInts(tokens, c.Vocab)}
+			return step(dev, optim.Config{Name: opt, Decay: 0.1}, optim.Collect(m.Params()),
+				func(t *autograd.Tape) *autograd.Value { return m.Loss(t, b) })
+		}}
+}
+
+// mlp is the training step of a classifier with two hidden layers, on batches of 128.
+func mlp(weights llm.Weights, in, hidden int) benchmark {
+	const batch, classes = 128, 10
+	flops := 6 * float64(batch*(in*hidden+hidden*hidden+hidden*classes))
+	return benchmark{name: fmt.Sprintf("train/mlp/%s/%d-%d-%d-%d", weights, in, hidden, hidden, classes), unit: "steps/s",
+		work: 1, flops: flops, whole: true, setup: func(dev device.Device) (call, free func(), err error) {
+			mk := tensor.NewMaker(dev, 1)
+			layer := func(in, out int) nn.Layer {
+				if weights == llm.FP32Weights {
+					return nn.NewLinear(mk, in, out, true)
+				}
+				return ternary.NewLinear(mk, in, out, true, ternary.Config{Rule: ternary.AbsMean})
+			}
+			relu := nn.Func((*autograd.Tape).ReLU)
+			m := nn.Sequential{layer(in, hidden), relu, layer(hidden, hidden), relu, nn.NewLinear(mk, hidden, classes, true)}
+			x := autograd.NewConst(mk.Normal(1, batch, in))
+			targets := autograd.NewConst(tensor.FromInts(dev, randomInts(batch, classes), batch))
+			return step(dev, optim.Config{Name: "adamw", LR: 1e-3}, optim.Collect(m.Params()),
+				func(t *autograd.Tape) *autograd.Value { return t.CrossEntropy(m.Forward(t, x), targets) })
+		}}
+}
+
+// step makes the call that trains params by one step.
+func step(dev device.Device, c optim.Config, params []optim.Param, loss func(*autograd.Tape) *autograd.Value) (call,
+	free func(), err error) {
+	opt, err := optim.New(c, params)
+	if err != nil {
+		return nil, nil, err
+	}
+	tape := autograd.Tape{Pool: tensor.NewPool(dev), Grad: true}
+	return func() {
+		optim.ZeroGrad(params)
+		tape.Backward(loss(&tape))
+		opt.Step(1, 1)
+		tape.Reset()
+	}, tape.Pool.Close, dev.Sync()
+}
+
+// generate samples n tokens after a short prompt from a frozen model.
+func generate(width, depth, n int) benchmark {
+	return benchmark{name: fmt.Sprintf("generate/gopher/ternary/d=%d,l=%d", width, depth), unit: "tokens/s",
+		work: float64(n), whole: true, setup: func(dev device.Device) (call, free func(), err error) {
+			m, err := llm.New(tensor.NewMaker(dev, 1), config(llm.TernaryWeights, width, depth, 256))
+			if err != nil {
+				return nil, nil, err
+			}
+			if _, err := m.Freeze(); err != nil {
+				return nil, nil, err
+			}
+			return func() {
+				if err := llm.Generate(context.Background(), m, []int32("func "), n, llm.Sampling{Temperature: 1},
+					func(int32) bool { return true }); err != nil {
+					panic(err) // of a valid prompt: the device's own, which Sync has
+				}
+			}, func() {}, dev.Sync()
+		}}
+}
