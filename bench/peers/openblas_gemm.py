@@ -31,7 +31,6 @@ def normal(*shape):
 
 if __name__ == '__main__':
     threads, count = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 7
-    print('OpenBLAS kernels:', blas.openblas_get_corename().decode(), file=sys.stderr)
     shapes = json.load(open(sys.path[0] + '/../shapes.json'))
     for form, m, n, k in shapes['gemm']:
         f = gemm(form, m, n, k, normal(m, k), normal(k, n), np.zeros((m, n), np.float32))
