@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"setun/train/metrics"
+
+	"setun/device/auto"
 )
 
 // bin is the folder of the commands in models/, built once.
@@ -150,7 +152,11 @@ func TestGopher(t *testing.T) {
 					t.Errorf("result.json has no %q", key)
 				}
 			}
-			for key, want := range map[string]any{"device": "cpu", "threads": 1., "weights": weights, "params": 24736.,
+			dev, err := auto.Open("auto", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for key, want := range map[string]any{"device": dev.Name(), "threads": 1., "weights": weights, "params": 24736.,
 				"steps": 40., "tokens": 40. * 4 * 32, "seed": 9.} {
 				if r[key] != want {
 					t.Errorf("%s is %v, want %v", key, r[key], want)

@@ -84,8 +84,12 @@ const (
 // split calls f on ranges that cover [0, n), in parallel, for work that touches the given bytes an item.
 func (d *Device) split(n, bytes int, f func(lo, hi int)) {
 	bytes = max(bytes, 1)
-	step := max(1, callBytes/bytes)
-	par.For(d.Threads, n, max(1, taskBytes/bytes), func(lo, hi int) {
+	grain, step := max(1, taskBytes/bytes), max(1, callBytes/bytes)
+	if n <= step*par.Threads(d.Threads) { // par cuts finer than this
+		par.For(d.Threads, n, grain, f)
+		return
+	}
+	par.For(d.Threads, n, grain, func(lo, hi int) {
 		for ; lo < hi; lo += step {
 			f(lo, min(lo+step, hi))
 		}

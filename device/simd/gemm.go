@@ -78,6 +78,11 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 		d.multiplyF32(g, d.Threads)
 		return
 	}
+	d.batched(g, s)
+}
+
+// batched computes the products of a batch.
+func (d *Device) batched(g gemm, s device.GemmShape) {
 	item := func(z, threads int) {
 		p := g
 		p.a.x, p.b.x, p.c = g.a.x[z*s.StrideA:], g.b.x[z*s.StrideB:], g.c[z*s.StrideC:]
@@ -190,34 +195,40 @@ func (d *Device) gemmBlocks(g gemm, packed []float32, threads int) {
 	w := d.panel()
 	panels := (g.n + w - 1) / w
 	threads = par.Threads(threads)
-	// Blocks of rows; blocks of columns too when the rows are too few to share out evenly.
-	bm, bn := blockM, panels
+	bm, bn := blockSizes(g.m, panels, threads)
+	rows, cols := (g.m+bm-1)/bm, (panels+bn-1)/bn
+	par.For(threads, rows*cols, 1, func(lo, hi int) {
+		for t := lo; t < hi; t++ {
+			i, p := t/cols*bm, t%cols*bn
+			d.gemmBlock(g, packed, i, min(bm, g.m-i), p, min(bn, panels-p))
+		}
+	})
+}
+
+// blockSizes gives the rows and panels of a block: blocks of rows, and of columns too when the rows are too few to share
+// out evenly.
+func blockSizes(m, panels, threads int) (bm, bn int) {
+	bm, bn = blockM, panels
 	if threads > 1 {
-		rows := (g.m + blockM - 1) / blockM
+		rows := (m + blockM - 1) / blockM
 		if rows >= 4*threads {
 			rows = (rows + threads - 1) / threads * threads
 		} else {
 			for bn > 1 && rows*((panels+bn-1)/bn) < 4*threads {
 				bn = (bn + 1) / 2
 			}
-			for bm > tileM && (g.m+bm-1)/bm*((panels+bn-1)/bn) < 2*threads {
+			for bm > tileM && (m+bm-1)/bm*((panels+bn-1)/bn) < 2*threads {
 				bm -= tileM
 			}
-			rows = (g.m + bm - 1) / bm
+			rows = (m + bm - 1) / bm
 		}
-		bm = ((g.m+rows-1)/rows + tileM - 1) / tileM * tileM
+		bm = ((m+rows-1)/rows + tileM - 1) / tileM * tileM
 	}
-	rows, cols := (g.m+bm-1)/bm, (panels+bn-1)/bn
-	par.For(threads, rows*cols, 1, func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			i, p := t/cols*bm, t%cols*bn
-			d.gemmBlock(&g, packed, i, min(bm, g.m-i), p, min(bn, panels-p))
-		}
-	})
+	return bm, bn
 }
 
 // gemmBlock computes rows [i, i+m) of n panels from panel p on.
-func (d *Device) gemmBlock(g *gemm, packed []float32, i, m, p, n int) {
+func (d *Device) gemmBlock(g gemm, packed []float32, i, m, p, n int) {
 	w := d.panel()
 	a := g.a
 	var buf scratch.Buf[float32]
