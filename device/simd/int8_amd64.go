@@ -99,15 +99,15 @@ func gradRowMaxScaledAVX512(x *float32, ws *float32, n int) uint32
 //go:noescape
 func gradRowScaledAVX512(q *int8, x *float32, ws *float32, n int, s float32) int32
 
-// gradColMaxAVX512: top[j] = max as bits of top[j] and, over i < m, |x[i*ld+j]*xs[i]|; j < cols <= 48
+// gradColMaxAVX512: top[j] = max as bits of top[j] and, over i < 4, |x[i*ld+j]*xs[i]|; j < n
 //
 //go:noescape
-func gradColMaxAVX512(top *float32, x *float32, ld int, xs *float32, m int, cols int)
+func gradColMaxAVX512(top *float32, x *float32, ld int, xs *float32, n int)
 
-// gradColAVX512: dst[g*192+4*j+r] = roundEven(x[(4*g+r)*ld+j]*xs[4*g+r]*s[j]), r < 4, 0 from cols to 48; sum[j] += the sum
+// gradColAVX512: dst[j/48*stride+4*(j%48)+i] = roundEven(x[i*ld+j]*xs[i]*s[j]), i < 4, j < n, 0 beyond n in its block; sum[j] += the sum over i
 //
 //go:noescape
-func gradColAVX512(dst *int8, sum *int32, x *float32, ld int, xs *float32, s *float32, groups int, cols int)
+func gradColAVX512(dst *int8, stride int, sum *int32, x *float32, ld int, xs *float32, s *float32, n int)
 
 // sumCodesAVX2: sum x[i], n a multiple of 32
 //
@@ -134,12 +134,12 @@ func gradRowMaxScaledAVX2(x *float32, ws *float32, n int) uint32
 //go:noescape
 func gradRowScaledAVX2(q *int8, x *float32, ws *float32, n int, s float32) int32
 
-// gradColMaxAVX2: top[j] = max as bits of top[j] and, over i < m, |x[i*ld+j]*xs[i]|; j < cols <= 16
+// gradColMaxAVX2: top[j] = max as bits of top[j] and, over i < 4, |x[i*ld+j]*xs[i]|; j < n
 //
 //go:noescape
-func gradColMaxAVX2(top *float32, x *float32, ld int, xs *float32, m int, cols int)
+func gradColMaxAVX2(top *float32, x *float32, ld int, xs *float32, n int)
 
-// gradColAVX2: dst[g*192+4*j+r] = roundEven(x[(4*g+r)*ld+j]*xs[4*g+r]*s[j]), r < 4, 0 from cols to 16; sum[j] += the sum
+// gradColAVX2: dst[j/48*stride+4*(j%48)+i] = roundEven(x[i*ld+j]*xs[i]*s[j]), i < 4, j < n, 0 beyond n in its block; sum[j] += the sum over i
 //
 //go:noescape
-func gradColAVX2(dst *int8, sum *int32, x *float32, ld int, xs *float32, s *float32, groups int, cols int)
+func gradColAVX2(dst *int8, stride int, sum *int32, x *float32, ld int, xs *float32, s *float32, n int)

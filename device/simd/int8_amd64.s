@@ -5,19 +5,25 @@
 #include "textflag.h"
 
 // func qtile1VNNI(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·qtile1VNNI(SB), NOSPLIT, $0-112
 	MOVQ  cols+96(FP), AX
 	MOVQ  $-1, CX
 	BZHIQ AX, CX, CX
+	SHRQ  $0x00, CX
 	KMOVW CX, K1
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
 	SHRQ  $0x10, CX
 	KMOVW CX, K2
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x20, CX
 	KMOVW CX, K3
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x30, CX
 	KMOVW CX, K4
-	SHRQ  $0x10, CX
 	MOVQ  c+0(FP), AX
 	MOVQ  ldc+8(FP), CX
 	MOVQ  a+16(FP), DX
@@ -32,6 +38,11 @@ tile:
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	VMOVAPS      Z0, Z3
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -140,19 +151,25 @@ next:
 	RET
 
 // func qtile2VNNI(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·qtile2VNNI(SB), NOSPLIT, $0-112
 	MOVQ  cols+96(FP), AX
 	MOVQ  $-1, CX
 	BZHIQ AX, CX, CX
+	SHRQ  $0x00, CX
 	KMOVW CX, K1
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
 	SHRQ  $0x10, CX
 	KMOVW CX, K2
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x20, CX
 	KMOVW CX, K3
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x30, CX
 	KMOVW CX, K4
-	SHRQ  $0x10, CX
 	MOVQ  c+0(FP), AX
 	MOVQ  ldc+8(FP), CX
 	MOVQ  a+16(FP), DX
@@ -171,6 +188,16 @@ tile:
 	VMOVAPS      Z4, Z5
 	VMOVAPS      Z4, Z6
 	VMOVAPS      Z4, Z7
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -351,19 +378,25 @@ next:
 	RET
 
 // func qtile3VNNI(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·qtile3VNNI(SB), NOSPLIT, $0-112
 	MOVQ  cols+96(FP), AX
 	MOVQ  $-1, CX
 	BZHIQ AX, CX, CX
+	SHRQ  $0x00, CX
 	KMOVW CX, K1
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
 	SHRQ  $0x10, CX
 	KMOVW CX, K2
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x20, CX
 	KMOVW CX, K3
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x30, CX
 	KMOVW CX, K4
-	SHRQ  $0x10, CX
 	MOVQ  c+0(FP), AX
 	MOVQ  ldc+8(FP), CX
 	MOVQ  a+16(FP), DX
@@ -386,6 +419,21 @@ tile:
 	VMOVAPS      Z8, Z9
 	VMOVAPS      Z8, Z10
 	VMOVAPS      Z8, Z11
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -638,19 +686,25 @@ next:
 	RET
 
 // func qtile4VNNI(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·qtile4VNNI(SB), NOSPLIT, $0-112
 	MOVQ  cols+96(FP), AX
 	MOVQ  $-1, CX
 	BZHIQ AX, CX, CX
+	SHRQ  $0x00, CX
 	KMOVW CX, K1
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
 	SHRQ  $0x10, CX
 	KMOVW CX, K2
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x20, CX
 	KMOVW CX, K3
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x30, CX
 	KMOVW CX, K4
-	SHRQ  $0x10, CX
 	MOVQ  c+0(FP), AX
 	MOVQ  ldc+8(FP), CX
 	MOVQ  a+16(FP), DX
@@ -677,6 +731,26 @@ tile:
 	VMOVAPS      Z12, Z13
 	VMOVAPS      Z12, Z14
 	VMOVAPS      Z12, Z15
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -1004,19 +1078,25 @@ next:
 	RET
 
 // func qtile5VNNI(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·qtile5VNNI(SB), NOSPLIT, $0-112
 	MOVQ  cols+96(FP), AX
 	MOVQ  $-1, CX
 	BZHIQ AX, CX, CX
+	SHRQ  $0x00, CX
 	KMOVW CX, K1
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
 	SHRQ  $0x10, CX
 	KMOVW CX, K2
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x20, CX
 	KMOVW CX, K3
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x30, CX
 	KMOVW CX, K4
-	SHRQ  $0x10, CX
 	MOVQ  c+0(FP), AX
 	MOVQ  ldc+8(FP), CX
 	MOVQ  a+16(FP), DX
@@ -1047,6 +1127,31 @@ tile:
 	VMOVAPS      Z16, Z17
 	VMOVAPS      Z16, Z18
 	VMOVAPS      Z16, Z19
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -1446,19 +1551,25 @@ next:
 	RET
 
 // func qtile6VNNI(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·qtile6VNNI(SB), NOSPLIT, $0-112
 	MOVQ  cols+96(FP), AX
 	MOVQ  $-1, CX
 	BZHIQ AX, CX, CX
+	SHRQ  $0x00, CX
 	KMOVW CX, K1
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
 	SHRQ  $0x10, CX
 	KMOVW CX, K2
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x20, CX
 	KMOVW CX, K3
-	SHRQ  $0x10, CX
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
+	SHRQ  $0x30, CX
 	KMOVW CX, K4
-	SHRQ  $0x10, CX
 	MOVQ  c+0(FP), AX
 	MOVQ  ldc+8(FP), CX
 	MOVQ  a+16(FP), DX
@@ -1493,6 +1604,36 @@ tile:
 	VMOVAPS      Z20, Z21
 	VMOVAPS      Z20, Z22
 	VMOVAPS      Z20, Z23
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   128(R9)
+	PREFETCHT0   192(R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -1964,15 +2105,17 @@ next:
 	RET
 
 // func qtile1AVX512(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, BMI2
+// Requires: AVX, AVX512BW, AVX512F, BMI2, MMX+
 TEXT ·qtile1AVX512(SB), NOSPLIT, $0-112
 	MOVQ  cols+96(FP), AX
 	MOVQ  $-1, CX
 	BZHIQ AX, CX, CX
+	SHRQ  $0x00, CX
 	KMOVW CX, K1
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
 	SHRQ  $0x10, CX
 	KMOVW CX, K2
-	SHRQ  $0x10, CX
 	MOVQ  c+0(FP), AX
 	MOVQ  ldc+8(FP), CX
 	MOVQ  a+16(FP), DX
@@ -1985,6 +2128,9 @@ TEXT ·qtile1AVX512(SB), NOSPLIT, $0-112
 tile:
 	VPBROADCASTD (SI), Z0
 	VMOVAPS      Z0, Z1
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -2074,15 +2220,17 @@ next:
 	RET
 
 // func qtile4AVX512(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, BMI2
+// Requires: AVX, AVX512BW, AVX512F, BMI2, MMX+
 TEXT ·qtile4AVX512(SB), NOSPLIT, $0-112
 	MOVQ  cols+96(FP), AX
 	MOVQ  $-1, CX
 	BZHIQ AX, CX, CX
+	SHRQ  $0x00, CX
 	KMOVW CX, K1
+	MOVQ  $-1, CX
+	BZHIQ AX, CX, CX
 	SHRQ  $0x10, CX
 	KMOVW CX, K2
-	SHRQ  $0x10, CX
 	MOVQ  c+0(FP), AX
 	MOVQ  ldc+8(FP), CX
 	MOVQ  a+16(FP), DX
@@ -2101,6 +2249,18 @@ tile:
 	VMOVAPS      Z4, Z5
 	VPBROADCASTD 12(SI), Z6
 	VMOVAPS      Z6, Z7
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -2340,7 +2500,7 @@ next:
 	RET
 
 // func qtile1AVX2(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX2, CMOV
+// Requires: AVX, AVX2, CMOV, MMX+
 TEXT ·qtile1AVX2(SB), NOSPLIT, $0-112
 	MOVQ c+0(FP), AX
 	MOVQ ldc+8(FP), CX
@@ -2354,6 +2514,8 @@ TEXT ·qtile1AVX2(SB), NOSPLIT, $0-112
 tile:
 	VPBROADCASTD (SI), Y0
 	VMOVAPS      Y0, Y1
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -2387,30 +2549,29 @@ group:
 	MOVQ         mode+88(FP), R9
 	MOVQ         cs+72(FP), R10
 	MOVQ         cols+96(FP), R11
-	XORQ         R12, R12
-	MOVQ         R11, R13
-	MOVQ         R13, R11
-	CMPQ         R11, $0x08
-	MOVQ         $0x00000008, R14
-	CMOVQGT      R14, R11
-	TESTQ        R11, R11
-	CMOVQLT      R12, R11
-	LEAQ         tails<>+0(SB), R15
-	MOVQ         $0x00000008, R14
-	SUBQ         R11, R14
-	VMOVDQU      (R15)(R14*4), Y2
-	SUBQ         $0x08, R13
-	MOVQ         R13, R11
-	CMPQ         R11, $0x08
-	MOVQ         $0x00000008, R14
-	CMOVQGT      R14, R11
-	TESTQ        R11, R11
-	CMOVQLT      R12, R11
+	MOVQ         R11, R12
+	SUBQ         $0x00, R12
+	XORQ         R13, R13
+	TESTQ        R12, R12
+	CMOVQLT      R13, R12
+	MOVQ         $0x00000008, R13
+	CMPQ         R12, R13
+	CMOVQGT      R13, R12
 	LEAQ         tails<>+0(SB), R14
+	MOVQ         $0x00000008, R13
+	SUBQ         R12, R13
+	VMOVDQU      (R14)(R13*4), Y2
+	SUBQ         $0x08, R11
+	XORQ         R12, R12
+	TESTQ        R11, R11
+	CMOVQLT      R12, R11
+	MOVQ         $0x00000008, R12
+	CMPQ         R11, R12
+	CMOVQGT      R12, R11
+	LEAQ         tails<>+0(SB), R13
 	MOVQ         $0x00000008, R12
 	SUBQ         R11, R12
-	VMOVDQU      (R14)(R12*4), Y3
-	SUBQ         $0x08, R13
+	VMOVDQU      (R13)(R12*4), Y3
 	CMPQ         R9, $0x01
 	JEQ          bias
 	JGT          acc
@@ -2486,7 +2647,7 @@ DATA tails<>+60(SB)/4, $0x00000000
 GLOBL tails<>(SB), RODATA|NOPTR, $64
 
 // func qtile4AVX2(c *float32, ldc int, a *int8, ars int, aks int, b *uint8, groups int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, tiles int)
-// Requires: AVX, AVX2, CMOV
+// Requires: AVX, AVX2, CMOV, MMX+
 TEXT ·qtile4AVX2(SB), NOSPLIT, $0-112
 	MOVQ c+0(FP), AX
 	MOVQ ldc+8(FP), CX
@@ -2506,6 +2667,14 @@ tile:
 	VMOVAPS      Y4, Y5
 	VPBROADCASTD 12(SI), Y6
 	VMOVAPS      Y6, Y7
+	MOVQ         AX, R9
+	PREFETCHT0   (R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
+	ADDQ         CX, R9
+	PREFETCHT0   (R9)
 	MOVQ         b+40(FP), R9
 	MOVQ         groups+48(FP), R10
 	MOVQ         aks+32(FP), R11
@@ -2578,30 +2747,29 @@ group:
 	MOVQ         mode+88(FP), R9
 	MOVQ         cs+72(FP), R10
 	MOVQ         cols+96(FP), R11
-	XORQ         R12, R12
-	MOVQ         R11, R13
-	MOVQ         R13, R11
-	CMPQ         R11, $0x08
-	MOVQ         $0x00000008, R14
-	CMOVQGT      R14, R11
-	TESTQ        R11, R11
-	CMOVQLT      R12, R11
-	LEAQ         tails<>+0(SB), R15
-	MOVQ         $0x00000008, R14
-	SUBQ         R11, R14
-	VMOVDQU      (R15)(R14*4), Y8
-	SUBQ         $0x08, R13
-	MOVQ         R13, R11
-	CMPQ         R11, $0x08
-	MOVQ         $0x00000008, R14
-	CMOVQGT      R14, R11
-	TESTQ        R11, R11
-	CMOVQLT      R12, R11
+	MOVQ         R11, R12
+	SUBQ         $0x00, R12
+	XORQ         R13, R13
+	TESTQ        R12, R12
+	CMOVQLT      R13, R12
+	MOVQ         $0x00000008, R13
+	CMPQ         R12, R13
+	CMOVQGT      R13, R12
 	LEAQ         tails<>+0(SB), R14
+	MOVQ         $0x00000008, R13
+	SUBQ         R12, R13
+	VMOVDQU      (R14)(R13*4), Y8
+	SUBQ         $0x08, R11
+	XORQ         R12, R12
+	TESTQ        R11, R11
+	CMOVQLT      R12, R11
+	MOVQ         $0x00000008, R12
+	CMPQ         R11, R12
+	CMOVQGT      R12, R11
+	LEAQ         tails<>+0(SB), R13
 	MOVQ         $0x00000008, R12
 	SUBQ         R11, R12
-	VMOVDQU      (R14)(R12*4), Y9
-	SUBQ         $0x08, R13
+	VMOVDQU      (R13)(R12*4), Y9
 	CMPQ         R9, $0x01
 	JEQ          bias
 	JGT          acc
@@ -3376,184 +3544,376 @@ done16:
 	VZEROUPPER
 	RET
 
-// func gradColMaxAVX512(top *float32, x *float32, ld int, xs *float32, m int, cols int)
+// func gradColMaxAVX512(top *float32, x *float32, ld int, xs *float32, n int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·gradColMaxAVX512(SB), NOSPLIT, $0-48
-	MOVQ         cols+40(FP), AX
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	KMOVW        CX, K1
-	SHRQ         $0x10, CX
-	KMOVW        CX, K2
-	SHRQ         $0x10, CX
-	KMOVW        CX, K3
-	SHRQ         $0x10, CX
-	MOVQ         x+8(FP), AX
-	MOVQ         ld+16(FP), CX
-	MOVQ         xs+24(FP), DX
-	MOVQ         m+32(FP), BX
-	SHLQ         $0x02, CX
+TEXT ·gradColMaxAVX512(SB), NOSPLIT, $0-40
+	MOVQ         top+0(FP), AX
 	VBROADCASTSS c7fffffff<>+0(SB), Z0
-	MOVQ         top+0(FP), SI
-	VMOVUPS.Z    (SI), K1, Z1
-	VMOVUPS.Z    64(SI), K2, Z2
-	VMOVUPS.Z    128(SI), K3, Z3
+	MOVQ         x+8(FP), CX
+	MOVQ         ld+16(FP), DX
+	MOVQ         n+32(FP), BX
+	SHLQ         $0x02, DX
+	MOVQ         xs+24(FP), DI
+	LEAQ         (DX)(DX*2), SI
+	ADDQ         CX, SI
+	VBROADCASTSS (DI), Z1
+	VBROADCASTSS 4(DI), Z2
+	VBROADCASTSS 8(DI), Z3
+	VBROADCASTSS 12(DI), Z4
 
-row:
-	VBROADCASTSS (DX), Z4
-	VMOVUPS.Z    (AX), K1, Z5
-	VMULPS       Z4, Z5, Z5
-	VPANDD       Z0, Z5, Z5
-	VPMAXUD      Z5, Z1, Z1
-	VMOVUPS.Z    64(AX), K2, Z5
-	VMULPS       Z4, Z5, Z5
-	VPANDD       Z0, Z5, Z5
-	VPMAXUD      Z5, Z2, Z2
-	VMOVUPS.Z    128(AX), K3, Z5
-	VMULPS       Z4, Z5, Z5
-	VPANDD       Z0, Z5, Z5
-	VPMAXUD      Z5, Z3, Z3
-	ADDQ         CX, AX
-	ADDQ         $0x04, DX
-	DECQ         BX
-	JNZ          row
-	VMOVUPS      Z1, K1, (SI)
-	VMOVUPS      Z2, K2, 64(SI)
-	VMOVUPS      Z3, K3, 128(SI)
+block:
+	CMPQ    BX, $0x30
+	JLT     tail
+	VMULPS  (CX), Z1, Z5
+	VMULPS  (CX)(DX*1), Z2, Z6
+	VMULPS  (CX)(DX*2), Z3, Z7
+	VMULPS  (SI), Z4, Z8
+	VPANDD  Z0, Z5, Z5
+	VPANDD  Z0, Z6, Z6
+	VPANDD  Z0, Z7, Z7
+	VPANDD  Z0, Z8, Z8
+	VPMAXUD Z6, Z5, Z5
+	VPMAXUD Z8, Z7, Z7
+	VPMAXUD Z7, Z5, Z5
+	VPMAXUD (AX), Z5, Z5
+	VMOVUPS Z5, (AX)
+	VMULPS  64(CX), Z1, Z5
+	VMULPS  64(CX)(DX*1), Z2, Z6
+	VMULPS  64(CX)(DX*2), Z3, Z7
+	VMULPS  64(SI), Z4, Z8
+	VPANDD  Z0, Z5, Z5
+	VPANDD  Z0, Z6, Z6
+	VPANDD  Z0, Z7, Z7
+	VPANDD  Z0, Z8, Z8
+	VPMAXUD Z6, Z5, Z5
+	VPMAXUD Z8, Z7, Z7
+	VPMAXUD Z7, Z5, Z5
+	VPMAXUD 64(AX), Z5, Z5
+	VMOVUPS Z5, 64(AX)
+	VMULPS  128(CX), Z1, Z5
+	VMULPS  128(CX)(DX*1), Z2, Z6
+	VMULPS  128(CX)(DX*2), Z3, Z7
+	VMULPS  128(SI), Z4, Z8
+	VPANDD  Z0, Z5, Z5
+	VPANDD  Z0, Z6, Z6
+	VPANDD  Z0, Z7, Z7
+	VPANDD  Z0, Z8, Z8
+	VPMAXUD Z6, Z5, Z5
+	VPMAXUD Z8, Z7, Z7
+	VPMAXUD Z7, Z5, Z5
+	VPMAXUD 128(AX), Z5, Z5
+	VMOVUPS Z5, 128(AX)
+	ADDQ    $0x000000c0, CX
+	ADDQ    $0x000000c0, SI
+	ADDQ    $0x000000c0, AX
+	SUBQ    $0x30, BX
+	JMP     block
+
+tail:
+	TESTQ     BX, BX
+	JEQ       done
+	MOVQ      $-1, DI
+	BZHIQ     BX, DI, DI
+	SHRQ      $0x00, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX), K1, Z5
+	VMULPS    Z5, Z1, Z5
+	VMOVUPS.Z (CX)(DX*1), K1, Z6
+	VMULPS    Z6, Z2, Z6
+	VMOVUPS.Z (CX)(DX*2), K1, Z7
+	VMULPS    Z7, Z3, Z7
+	VMOVUPS.Z (SI), K1, Z8
+	VMULPS    Z8, Z4, Z8
+	VPANDD    Z0, Z5, Z5
+	VPANDD    Z0, Z6, Z6
+	VPANDD    Z0, Z7, Z7
+	VPANDD    Z0, Z8, Z8
+	VPMAXUD   Z6, Z5, Z5
+	VPMAXUD   Z8, Z7, Z7
+	VPMAXUD   Z7, Z5, Z5
+	VMOVUPS.Z (AX), K1, Z6
+	VPMAXUD   Z6, Z5, Z5
+	VMOVUPS   Z5, K1, (AX)
+	MOVQ      $-1, DI
+	BZHIQ     BX, DI, DI
+	SHRQ      $0x10, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z 64(CX), K1, Z5
+	VMULPS    Z5, Z1, Z5
+	VMOVUPS.Z 64(CX)(DX*1), K1, Z6
+	VMULPS    Z6, Z2, Z6
+	VMOVUPS.Z 64(CX)(DX*2), K1, Z7
+	VMULPS    Z7, Z3, Z7
+	VMOVUPS.Z 64(SI), K1, Z8
+	VMULPS    Z8, Z4, Z8
+	VPANDD    Z0, Z5, Z5
+	VPANDD    Z0, Z6, Z6
+	VPANDD    Z0, Z7, Z7
+	VPANDD    Z0, Z8, Z8
+	VPMAXUD   Z6, Z5, Z5
+	VPMAXUD   Z8, Z7, Z7
+	VPMAXUD   Z7, Z5, Z5
+	VMOVUPS.Z 64(AX), K1, Z6
+	VPMAXUD   Z6, Z5, Z5
+	VMOVUPS   Z5, K1, 64(AX)
+	MOVQ      $-1, DI
+	BZHIQ     BX, DI, DI
+	SHRQ      $0x20, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z 128(CX), K1, Z5
+	VMULPS    Z5, Z1, Z5
+	VMOVUPS.Z 128(CX)(DX*1), K1, Z1
+	VMULPS    Z1, Z2, Z1
+	VMOVUPS.Z 128(CX)(DX*2), K1, Z2
+	VMULPS    Z2, Z3, Z2
+	VMOVUPS.Z 128(SI), K1, Z3
+	VMULPS    Z3, Z4, Z3
+	VPANDD    Z0, Z5, Z5
+	VPANDD    Z0, Z1, Z1
+	VPANDD    Z0, Z2, Z2
+	VPANDD    Z0, Z3, Z3
+	VPMAXUD   Z1, Z5, Z5
+	VPMAXUD   Z3, Z2, Z2
+	VPMAXUD   Z2, Z5, Z5
+	VMOVUPS.Z 128(AX), K1, Z0
+	VPMAXUD   Z0, Z5, Z5
+	VMOVUPS   Z5, K1, 128(AX)
+
+done:
 	VZEROUPPER
 	RET
 
-// func gradColAVX512(dst *int8, sum *int32, x *float32, ld int, xs *float32, s *float32, groups int, cols int)
+// func gradColAVX512(dst *int8, stride int, sum *int32, x *float32, ld int, xs *float32, s *float32, n int)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·gradColAVX512(SB), NOSPLIT, $0-64
-	MOVQ         cols+56(FP), AX
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	KMOVW        CX, K1
-	SHRQ         $0x10, CX
-	KMOVW        CX, K2
-	SHRQ         $0x10, CX
-	KMOVW        CX, K3
-	SHRQ         $0x10, CX
 	MOVQ         dst+0(FP), AX
-	MOVQ         x+16(FP), CX
-	MOVQ         ld+24(FP), DX
-	MOVQ         xs+32(FP), BX
-	MOVQ         s+40(FP), SI
-	MOVQ         groups+48(FP), DI
-	SHLQ         $0x02, DX
+	MOVQ         stride+8(FP), CX
+	MOVQ         sum+16(FP), DX
+	MOVQ         s+48(FP), BX
 	VBROADCASTSS c000000ff<>+0(SB), Z0
-	MOVQ         sum+8(FP), R8
-	VMOVUPS.Z    (R8), K1, Z1
-	VMOVUPS.Z    64(R8), K2, Z2
-	VMOVUPS.Z    128(R8), K3, Z3
+	MOVQ         x+24(FP), SI
+	MOVQ         ld+32(FP), DI
+	MOVQ         n+56(FP), R8
+	SHLQ         $0x02, DI
+	MOVQ         xs+40(FP), R10
+	LEAQ         (DI)(DI*2), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R10), Z1
+	VBROADCASTSS 4(R10), Z2
+	VBROADCASTSS 8(R10), Z3
+	VBROADCASTSS 12(R10), Z4
 
-group:
-	VBROADCASTSS (BX), Z4
-	VMOVUPS.Z    (CX), K1, Z5
-	VMULPS       Z4, Z5, Z5
-	VMULPS       (SI), Z5, Z5
-	VCVTPS2DQ    Z5, Z5
-	VPADDD       Z5, Z1, Z1
-	VPANDD       Z0, Z5, Z5
-	VMOVUPS.Z    64(CX), K2, Z6
-	VMULPS       Z4, Z6, Z6
-	VMULPS       64(SI), Z6, Z6
-	VCVTPS2DQ    Z6, Z6
-	VPADDD       Z6, Z2, Z2
-	VPANDD       Z0, Z6, Z6
-	VMOVUPS.Z    128(CX), K3, Z7
-	VMULPS       Z4, Z7, Z7
-	VMULPS       128(SI), Z7, Z7
-	VCVTPS2DQ    Z7, Z7
-	VPADDD       Z7, Z3, Z3
-	VPANDD       Z0, Z7, Z7
-	ADDQ         DX, CX
-	VBROADCASTSS 4(BX), Z4
-	VMOVUPS.Z    (CX), K1, Z8
-	VMULPS       Z4, Z8, Z8
-	VMULPS       (SI), Z8, Z8
-	VCVTPS2DQ    Z8, Z8
-	VPADDD       Z8, Z1, Z1
-	VPANDD       Z0, Z8, Z8
-	VPSLLD       $0x08, Z8, Z8
-	VPORD        Z8, Z5, Z5
-	VMOVUPS.Z    64(CX), K2, Z8
-	VMULPS       Z4, Z8, Z8
-	VMULPS       64(SI), Z8, Z8
-	VCVTPS2DQ    Z8, Z8
-	VPADDD       Z8, Z2, Z2
-	VPANDD       Z0, Z8, Z8
-	VPSLLD       $0x08, Z8, Z8
-	VPORD        Z8, Z6, Z6
-	VMOVUPS.Z    128(CX), K3, Z8
-	VMULPS       Z4, Z8, Z8
-	VMULPS       128(SI), Z8, Z8
-	VCVTPS2DQ    Z8, Z8
-	VPADDD       Z8, Z3, Z3
-	VPANDD       Z0, Z8, Z8
-	VPSLLD       $0x08, Z8, Z8
-	VPORD        Z8, Z7, Z7
-	ADDQ         DX, CX
-	VBROADCASTSS 8(BX), Z4
-	VMOVUPS.Z    (CX), K1, Z8
-	VMULPS       Z4, Z8, Z8
-	VMULPS       (SI), Z8, Z8
-	VCVTPS2DQ    Z8, Z8
-	VPADDD       Z8, Z1, Z1
-	VPANDD       Z0, Z8, Z8
-	VPSLLD       $0x10, Z8, Z8
-	VPORD        Z8, Z5, Z5
-	VMOVUPS.Z    64(CX), K2, Z8
-	VMULPS       Z4, Z8, Z8
-	VMULPS       64(SI), Z8, Z8
-	VCVTPS2DQ    Z8, Z8
-	VPADDD       Z8, Z2, Z2
-	VPANDD       Z0, Z8, Z8
-	VPSLLD       $0x10, Z8, Z8
-	VPORD        Z8, Z6, Z6
-	VMOVUPS.Z    128(CX), K3, Z8
-	VMULPS       Z4, Z8, Z8
-	VMULPS       128(SI), Z8, Z8
-	VCVTPS2DQ    Z8, Z8
-	VPADDD       Z8, Z3, Z3
-	VPANDD       Z0, Z8, Z8
-	VPSLLD       $0x10, Z8, Z8
-	VPORD        Z8, Z7, Z7
-	ADDQ         DX, CX
-	VBROADCASTSS 12(BX), Z4
-	VMOVUPS.Z    (CX), K1, Z8
-	VMULPS       Z4, Z8, Z8
-	VMULPS       (SI), Z8, Z8
-	VCVTPS2DQ    Z8, Z8
-	VPADDD       Z8, Z1, Z1
-	VPSLLD       $0x18, Z8, Z8
-	VPORD        Z8, Z5, Z5
-	VMOVUPS.Z    64(CX), K2, Z8
-	VMULPS       Z4, Z8, Z8
-	VMULPS       64(SI), Z8, Z8
-	VCVTPS2DQ    Z8, Z8
-	VPADDD       Z8, Z2, Z2
-	VPSLLD       $0x18, Z8, Z8
-	VPORD        Z8, Z6, Z6
-	VMOVUPS.Z    128(CX), K3, Z8
-	VMULPS       Z4, Z8, Z8
-	VMULPS       128(SI), Z8, Z8
-	VCVTPS2DQ    Z8, Z8
-	VPADDD       Z8, Z3, Z3
-	VPSLLD       $0x18, Z8, Z8
-	VPORD        Z8, Z7, Z7
-	ADDQ         DX, CX
-	VMOVUPS      Z5, (AX)
-	VMOVUPS      Z6, 64(AX)
-	VMOVUPS      Z7, 128(AX)
-	ADDQ         $0x10, BX
-	ADDQ         $0x000000c0, AX
-	DECQ         DI
-	JNZ          group
-	VMOVUPS      Z1, K1, (R8)
-	VMOVUPS      Z2, K2, 64(R8)
-	VMOVUPS      Z3, K3, 128(R8)
+block:
+	CMPQ      R8, $0x30
+	JLT       tail
+	VMULPS    (SI), Z1, Z5
+	VMULPS    (SI)(DI*1), Z2, Z6
+	VMULPS    (SI)(DI*2), Z3, Z7
+	VMULPS    (R9), Z4, Z8
+	VMOVUPS   (BX), Z9
+	VMULPS    Z9, Z5, Z5
+	VCVTPS2DQ Z5, Z5
+	VMULPS    Z9, Z6, Z6
+	VCVTPS2DQ Z6, Z6
+	VMULPS    Z9, Z7, Z7
+	VCVTPS2DQ Z7, Z7
+	VMULPS    Z9, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPADDD    Z6, Z5, Z9
+	VPADDD    Z8, Z7, Z10
+	VPADDD    Z10, Z9, Z9
+	VPADDD    (DX), Z9, Z9
+	VMOVUPS   Z9, (DX)
+	VPANDD    Z0, Z5, Z5
+	VPANDD    Z0, Z6, Z6
+	VPANDD    Z0, Z7, Z7
+	VPSLLD    $0x08, Z6, Z6
+	VPSLLD    $0x10, Z7, Z7
+	VPSLLD    $0x18, Z8, Z8
+	VPORD     Z6, Z5, Z5
+	VPORD     Z8, Z7, Z7
+	VPORD     Z7, Z5, Z5
+	VMOVUPS   Z5, (AX)
+	VMULPS    64(SI), Z1, Z5
+	VMULPS    64(SI)(DI*1), Z2, Z6
+	VMULPS    64(SI)(DI*2), Z3, Z7
+	VMULPS    64(R9), Z4, Z8
+	VMOVUPS   64(BX), Z9
+	VMULPS    Z9, Z5, Z5
+	VCVTPS2DQ Z5, Z5
+	VMULPS    Z9, Z6, Z6
+	VCVTPS2DQ Z6, Z6
+	VMULPS    Z9, Z7, Z7
+	VCVTPS2DQ Z7, Z7
+	VMULPS    Z9, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPADDD    Z6, Z5, Z9
+	VPADDD    Z8, Z7, Z10
+	VPADDD    Z10, Z9, Z9
+	VPADDD    64(DX), Z9, Z9
+	VMOVUPS   Z9, 64(DX)
+	VPANDD    Z0, Z5, Z5
+	VPANDD    Z0, Z6, Z6
+	VPANDD    Z0, Z7, Z7
+	VPSLLD    $0x08, Z6, Z6
+	VPSLLD    $0x10, Z7, Z7
+	VPSLLD    $0x18, Z8, Z8
+	VPORD     Z6, Z5, Z5
+	VPORD     Z8, Z7, Z7
+	VPORD     Z7, Z5, Z5
+	VMOVUPS   Z5, 64(AX)
+	VMULPS    128(SI), Z1, Z5
+	VMULPS    128(SI)(DI*1), Z2, Z6
+	VMULPS    128(SI)(DI*2), Z3, Z7
+	VMULPS    128(R9), Z4, Z8
+	VMOVUPS   128(BX), Z9
+	VMULPS    Z9, Z5, Z5
+	VCVTPS2DQ Z5, Z5
+	VMULPS    Z9, Z6, Z6
+	VCVTPS2DQ Z6, Z6
+	VMULPS    Z9, Z7, Z7
+	VCVTPS2DQ Z7, Z7
+	VMULPS    Z9, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPADDD    Z6, Z5, Z9
+	VPADDD    Z8, Z7, Z10
+	VPADDD    Z10, Z9, Z9
+	VPADDD    128(DX), Z9, Z9
+	VMOVUPS   Z9, 128(DX)
+	VPANDD    Z0, Z5, Z5
+	VPANDD    Z0, Z6, Z6
+	VPANDD    Z0, Z7, Z7
+	VPSLLD    $0x08, Z6, Z6
+	VPSLLD    $0x10, Z7, Z7
+	VPSLLD    $0x18, Z8, Z8
+	VPORD     Z6, Z5, Z5
+	VPORD     Z8, Z7, Z7
+	VPORD     Z7, Z5, Z5
+	VMOVUPS   Z5, 128(AX)
+	ADDQ      $0x000000c0, SI
+	ADDQ      $0x000000c0, R9
+	ADDQ      CX, AX
+	ADDQ      $0x000000c0, DX
+	ADDQ      $0x000000c0, BX
+	SUBQ      $0x30, R8
+	JMP       block
+
+tail:
+	TESTQ     R8, R8
+	JEQ       done
+	MOVQ      $-1, CX
+	BZHIQ     R8, CX, CX
+	SHRQ      $0x00, CX
+	KMOVW     CX, K1
+	VMOVUPS.Z (SI), K1, Z5
+	VMULPS    Z5, Z1, Z5
+	VMOVUPS.Z (SI)(DI*1), K1, Z6
+	VMULPS    Z6, Z2, Z6
+	VMOVUPS.Z (SI)(DI*2), K1, Z7
+	VMULPS    Z7, Z3, Z7
+	VMOVUPS.Z (R9), K1, Z8
+	VMULPS    Z8, Z4, Z8
+	VMOVUPS.Z (BX), K1, Z9
+	VMULPS    Z9, Z5, Z5
+	VCVTPS2DQ Z5, Z5
+	VMULPS    Z9, Z6, Z6
+	VCVTPS2DQ Z6, Z6
+	VMULPS    Z9, Z7, Z7
+	VCVTPS2DQ Z7, Z7
+	VMULPS    Z9, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPADDD    Z6, Z5, Z9
+	VPADDD    Z8, Z7, Z10
+	VPADDD    Z10, Z9, Z9
+	VMOVUPS.Z (DX), K1, Z10
+	VPADDD    Z10, Z9, Z9
+	VMOVUPS   Z9, K1, (DX)
+	VPANDD    Z0, Z5, Z5
+	VPANDD    Z0, Z6, Z6
+	VPANDD    Z0, Z7, Z7
+	VPSLLD    $0x08, Z6, Z6
+	VPSLLD    $0x10, Z7, Z7
+	VPSLLD    $0x18, Z8, Z8
+	VPORD     Z6, Z5, Z5
+	VPORD     Z8, Z7, Z7
+	VPORD     Z7, Z5, Z5
+	VMOVUPS   Z5, (AX)
+	MOVQ      $-1, CX
+	BZHIQ     R8, CX, CX
+	SHRQ      $0x10, CX
+	KMOVW     CX, K1
+	VMOVUPS.Z 64(SI), K1, Z5
+	VMULPS    Z5, Z1, Z5
+	VMOVUPS.Z 64(SI)(DI*1), K1, Z6
+	VMULPS    Z6, Z2, Z6
+	VMOVUPS.Z 64(SI)(DI*2), K1, Z7
+	VMULPS    Z7, Z3, Z7
+	VMOVUPS.Z 64(R9), K1, Z8
+	VMULPS    Z8, Z4, Z8
+	VMOVUPS.Z 64(BX), K1, Z9
+	VMULPS    Z9, Z5, Z5
+	VCVTPS2DQ Z5, Z5
+	VMULPS    Z9, Z6, Z6
+	VCVTPS2DQ Z6, Z6
+	VMULPS    Z9, Z7, Z7
+	VCVTPS2DQ Z7, Z7
+	VMULPS    Z9, Z8, Z8
+	VCVTPS2DQ Z8, Z8
+	VPADDD    Z6, Z5, Z9
+	VPADDD    Z8, Z7, Z10
+	VPADDD    Z10, Z9, Z9
+	VMOVUPS.Z 64(DX), K1, Z10
+	VPADDD    Z10, Z9, Z9
+	VMOVUPS   Z9, K1, 64(DX)
+	VPANDD    Z0, Z5, Z5
+	VPANDD    Z0, Z6, Z6
+	VPANDD    Z0, Z7, Z7
+	VPSLLD    $0x08, Z6, Z6
+	VPSLLD    $0x10, Z7, Z7
+	VPSLLD    $0x18, Z8, Z8
+	VPORD     Z6, Z5, Z5
+	VPORD     Z8, Z7, Z7
+	VPORD     Z7, Z5, Z5
+	VMOVUPS   Z5, 64(AX)
+	MOVQ      $-1, CX
+	BZHIQ     R8, CX, CX
+	SHRQ      $0x20, CX
+	KMOVW     CX, K1
+	VMOVUPS.Z 128(SI), K1, Z5
+	VMULPS    Z5, Z1, Z5
+	VMOVUPS.Z 128(SI)(DI*1), K1, Z1
+	VMULPS    Z1, Z2, Z1
+	VMOVUPS.Z 128(SI)(DI*2), K1, Z2
+	VMULPS    Z2, Z3, Z2
+	VMOVUPS.Z 128(R9), K1, Z3
+	VMULPS    Z3, Z4, Z3
+	VMOVUPS.Z 128(BX), K1, Z4
+	VMULPS    Z4, Z5, Z5
+	VCVTPS2DQ Z5, Z5
+	VMULPS    Z4, Z1, Z1
+	VCVTPS2DQ Z1, Z1
+	VMULPS    Z4, Z2, Z2
+	VCVTPS2DQ Z2, Z2
+	VMULPS    Z4, Z3, Z3
+	VCVTPS2DQ Z3, Z3
+	VPADDD    Z1, Z5, Z4
+	VPADDD    Z3, Z2, Z6
+	VPADDD    Z6, Z4, Z4
+	VMOVUPS.Z 128(DX), K1, Z6
+	VPADDD    Z6, Z4, Z4
+	VMOVUPS   Z4, K1, 128(DX)
+	VPANDD    Z0, Z5, Z5
+	VPANDD    Z0, Z1, Z1
+	VPANDD    Z0, Z2, Z2
+	VPSLLD    $0x08, Z1, Z1
+	VPSLLD    $0x10, Z2, Z2
+	VPSLLD    $0x18, Z3, Z3
+	VPORD     Z1, Z5, Z5
+	VPORD     Z3, Z2, Z2
+	VPORD     Z2, Z5, Z5
+	VMOVUPS   Z5, 128(AX)
+
+done:
 	VZEROUPPER
 	RET
 
@@ -3848,177 +4208,770 @@ done:
 	VZEROUPPER
 	RET
 
-// func gradColMaxAVX2(top *float32, x *float32, ld int, xs *float32, m int, cols int)
+// func gradColMaxAVX2(top *float32, x *float32, ld int, xs *float32, n int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·gradColMaxAVX2(SB), NOSPLIT, $0-48
-	MOVQ         cols+40(FP), AX
-	XORQ         CX, CX
-	MOVQ         AX, DX
-	MOVQ         DX, AX
-	CMPQ         AX, $0x08
-	MOVQ         $0x00000008, BX
-	CMOVQGT      BX, AX
-	TESTQ        AX, AX
-	CMOVQLT      CX, AX
-	LEAQ         tails<>+0(SB), SI
-	MOVQ         $0x00000008, BX
-	SUBQ         AX, BX
-	VMOVDQU      (SI)(BX*4), Y0
-	SUBQ         $0x08, DX
-	MOVQ         DX, AX
-	CMPQ         AX, $0x08
-	MOVQ         $0x00000008, BX
-	CMOVQGT      BX, AX
-	TESTQ        AX, AX
-	CMOVQLT      CX, AX
-	LEAQ         tails<>+0(SB), BX
-	MOVQ         $0x00000008, CX
-	SUBQ         AX, CX
-	VMOVDQU      (BX)(CX*4), Y1
-	SUBQ         $0x08, DX
-	MOVQ         x+8(FP), AX
-	MOVQ         ld+16(FP), CX
-	MOVQ         xs+24(FP), DX
-	MOVQ         m+32(FP), BX
-	SHLQ         $0x02, CX
-	VBROADCASTSS c7fffffff<>+0(SB), Y2
-	MOVQ         top+0(FP), SI
-	VMASKMOVPS   (SI), Y0, Y3
-	VMASKMOVPS   32(SI), Y1, Y4
+TEXT ·gradColMaxAVX2(SB), NOSPLIT, $0-40
+	MOVQ         top+0(FP), AX
+	VBROADCASTSS c7fffffff<>+0(SB), Y0
+	MOVQ         x+8(FP), CX
+	MOVQ         ld+16(FP), DX
+	MOVQ         n+32(FP), BX
+	SHLQ         $0x02, DX
+	MOVQ         xs+24(FP), DI
+	LEAQ         (DX)(DX*2), SI
+	ADDQ         CX, SI
+	VBROADCASTSS (DI), Y1
+	VBROADCASTSS 4(DI), Y2
+	VBROADCASTSS 8(DI), Y3
+	VBROADCASTSS 12(DI), Y4
 
-row:
-	VBROADCASTSS (DX), Y5
-	VMASKMOVPS   (AX), Y0, Y6
-	VMULPS       Y5, Y6, Y6
-	VANDPS       Y2, Y6, Y6
-	VPMAXUD      Y6, Y3, Y3
-	VMASKMOVPS   32(AX), Y1, Y6
-	VMULPS       Y5, Y6, Y6
-	VANDPS       Y2, Y6, Y6
-	VPMAXUD      Y6, Y4, Y4
-	ADDQ         CX, AX
-	ADDQ         $0x04, DX
-	DECQ         BX
-	JNZ          row
-	VMASKMOVPS   Y3, Y0, (SI)
-	VMASKMOVPS   Y4, Y1, 32(SI)
+block:
+	CMPQ    BX, $0x30
+	JLT     tail
+	VMULPS  (CX), Y1, Y5
+	VMULPS  (CX)(DX*1), Y2, Y6
+	VMULPS  (CX)(DX*2), Y3, Y7
+	VMULPS  (SI), Y4, Y8
+	VANDPS  Y0, Y5, Y5
+	VANDPS  Y0, Y6, Y6
+	VANDPS  Y0, Y7, Y7
+	VANDPS  Y0, Y8, Y8
+	VPMAXUD Y6, Y5, Y5
+	VPMAXUD Y8, Y7, Y7
+	VPMAXUD Y7, Y5, Y5
+	VPMAXUD (AX), Y5, Y5
+	VMOVUPS Y5, (AX)
+	VMULPS  32(CX), Y1, Y5
+	VMULPS  32(CX)(DX*1), Y2, Y6
+	VMULPS  32(CX)(DX*2), Y3, Y7
+	VMULPS  32(SI), Y4, Y8
+	VANDPS  Y0, Y5, Y5
+	VANDPS  Y0, Y6, Y6
+	VANDPS  Y0, Y7, Y7
+	VANDPS  Y0, Y8, Y8
+	VPMAXUD Y6, Y5, Y5
+	VPMAXUD Y8, Y7, Y7
+	VPMAXUD Y7, Y5, Y5
+	VPMAXUD 32(AX), Y5, Y5
+	VMOVUPS Y5, 32(AX)
+	VMULPS  64(CX), Y1, Y5
+	VMULPS  64(CX)(DX*1), Y2, Y6
+	VMULPS  64(CX)(DX*2), Y3, Y7
+	VMULPS  64(SI), Y4, Y8
+	VANDPS  Y0, Y5, Y5
+	VANDPS  Y0, Y6, Y6
+	VANDPS  Y0, Y7, Y7
+	VANDPS  Y0, Y8, Y8
+	VPMAXUD Y6, Y5, Y5
+	VPMAXUD Y8, Y7, Y7
+	VPMAXUD Y7, Y5, Y5
+	VPMAXUD 64(AX), Y5, Y5
+	VMOVUPS Y5, 64(AX)
+	VMULPS  96(CX), Y1, Y5
+	VMULPS  96(CX)(DX*1), Y2, Y6
+	VMULPS  96(CX)(DX*2), Y3, Y7
+	VMULPS  96(SI), Y4, Y8
+	VANDPS  Y0, Y5, Y5
+	VANDPS  Y0, Y6, Y6
+	VANDPS  Y0, Y7, Y7
+	VANDPS  Y0, Y8, Y8
+	VPMAXUD Y6, Y5, Y5
+	VPMAXUD Y8, Y7, Y7
+	VPMAXUD Y7, Y5, Y5
+	VPMAXUD 96(AX), Y5, Y5
+	VMOVUPS Y5, 96(AX)
+	VMULPS  128(CX), Y1, Y5
+	VMULPS  128(CX)(DX*1), Y2, Y6
+	VMULPS  128(CX)(DX*2), Y3, Y7
+	VMULPS  128(SI), Y4, Y8
+	VANDPS  Y0, Y5, Y5
+	VANDPS  Y0, Y6, Y6
+	VANDPS  Y0, Y7, Y7
+	VANDPS  Y0, Y8, Y8
+	VPMAXUD Y6, Y5, Y5
+	VPMAXUD Y8, Y7, Y7
+	VPMAXUD Y7, Y5, Y5
+	VPMAXUD 128(AX), Y5, Y5
+	VMOVUPS Y5, 128(AX)
+	VMULPS  160(CX), Y1, Y5
+	VMULPS  160(CX)(DX*1), Y2, Y6
+	VMULPS  160(CX)(DX*2), Y3, Y7
+	VMULPS  160(SI), Y4, Y8
+	VANDPS  Y0, Y5, Y5
+	VANDPS  Y0, Y6, Y6
+	VANDPS  Y0, Y7, Y7
+	VANDPS  Y0, Y8, Y8
+	VPMAXUD Y6, Y5, Y5
+	VPMAXUD Y8, Y7, Y7
+	VPMAXUD Y7, Y5, Y5
+	VPMAXUD 160(AX), Y5, Y5
+	VMOVUPS Y5, 160(AX)
+	ADDQ    $0x000000c0, CX
+	ADDQ    $0x000000c0, SI
+	ADDQ    $0x000000c0, AX
+	SUBQ    $0x30, BX
+	JMP     block
+
+tail:
+	TESTQ      BX, BX
+	JEQ        done
+	MOVQ       BX, DI
+	SUBQ       $0x00, DI
+	XORQ       R8, R8
+	TESTQ      DI, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	LEAQ       tails<>+0(SB), R9
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	VMOVDQU    (R9)(R8*4), Y5
+	VMASKMOVPS (CX), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS (CX)(DX*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS (CX)(DX*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS (SI), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VANDPS     Y0, Y9, Y9
+	VPMAXUD    Y7, Y6, Y6
+	VPMAXUD    Y9, Y8, Y8
+	VPMAXUD    Y8, Y6, Y6
+	VMASKMOVPS (AX), Y5, Y7
+	VPMAXUD    Y7, Y6, Y6
+	VMASKMOVPS Y6, Y5, (AX)
+	MOVQ       BX, DI
+	SUBQ       $0x08, DI
+	XORQ       R8, R8
+	TESTQ      DI, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	LEAQ       tails<>+0(SB), R9
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	VMOVDQU    (R9)(R8*4), Y5
+	VMASKMOVPS 32(CX), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 32(CX)(DX*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS 32(CX)(DX*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS 32(SI), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VANDPS     Y0, Y9, Y9
+	VPMAXUD    Y7, Y6, Y6
+	VPMAXUD    Y9, Y8, Y8
+	VPMAXUD    Y8, Y6, Y6
+	VMASKMOVPS 32(AX), Y5, Y7
+	VPMAXUD    Y7, Y6, Y6
+	VMASKMOVPS Y6, Y5, 32(AX)
+	MOVQ       BX, DI
+	SUBQ       $0x10, DI
+	XORQ       R8, R8
+	TESTQ      DI, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	LEAQ       tails<>+0(SB), R9
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	VMOVDQU    (R9)(R8*4), Y5
+	VMASKMOVPS 64(CX), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 64(CX)(DX*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS 64(CX)(DX*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS 64(SI), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VANDPS     Y0, Y9, Y9
+	VPMAXUD    Y7, Y6, Y6
+	VPMAXUD    Y9, Y8, Y8
+	VPMAXUD    Y8, Y6, Y6
+	VMASKMOVPS 64(AX), Y5, Y7
+	VPMAXUD    Y7, Y6, Y6
+	VMASKMOVPS Y6, Y5, 64(AX)
+	MOVQ       BX, DI
+	SUBQ       $0x18, DI
+	XORQ       R8, R8
+	TESTQ      DI, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	LEAQ       tails<>+0(SB), R9
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	VMOVDQU    (R9)(R8*4), Y5
+	VMASKMOVPS 96(CX), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 96(CX)(DX*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS 96(CX)(DX*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS 96(SI), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VANDPS     Y0, Y9, Y9
+	VPMAXUD    Y7, Y6, Y6
+	VPMAXUD    Y9, Y8, Y8
+	VPMAXUD    Y8, Y6, Y6
+	VMASKMOVPS 96(AX), Y5, Y7
+	VPMAXUD    Y7, Y6, Y6
+	VMASKMOVPS Y6, Y5, 96(AX)
+	MOVQ       BX, DI
+	SUBQ       $0x20, DI
+	XORQ       R8, R8
+	TESTQ      DI, DI
+	CMOVQLT    R8, DI
+	MOVQ       $0x00000008, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	LEAQ       tails<>+0(SB), R9
+	MOVQ       $0x00000008, R8
+	SUBQ       DI, R8
+	VMOVDQU    (R9)(R8*4), Y5
+	VMASKMOVPS 128(CX), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 128(CX)(DX*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS 128(CX)(DX*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS 128(SI), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VANDPS     Y0, Y9, Y9
+	VPMAXUD    Y7, Y6, Y6
+	VPMAXUD    Y9, Y8, Y8
+	VPMAXUD    Y8, Y6, Y6
+	VMASKMOVPS 128(AX), Y5, Y7
+	VPMAXUD    Y7, Y6, Y6
+	VMASKMOVPS Y6, Y5, 128(AX)
+	SUBQ       $0x28, BX
+	XORQ       DI, DI
+	TESTQ      BX, BX
+	CMOVQLT    DI, BX
+	MOVQ       $0x00000008, DI
+	CMPQ       BX, DI
+	CMOVQGT    DI, BX
+	LEAQ       tails<>+0(SB), R8
+	MOVQ       $0x00000008, DI
+	SUBQ       BX, DI
+	VMOVDQU    (R8)(DI*4), Y5
+	VMASKMOVPS 160(CX), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 160(CX)(DX*1), Y5, Y1
+	VMULPS     Y1, Y2, Y1
+	VMASKMOVPS 160(CX)(DX*2), Y5, Y2
+	VMULPS     Y2, Y3, Y2
+	VMASKMOVPS 160(SI), Y5, Y3
+	VMULPS     Y3, Y4, Y3
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y1, Y1
+	VANDPS     Y0, Y2, Y2
+	VANDPS     Y0, Y3, Y3
+	VPMAXUD    Y1, Y6, Y6
+	VPMAXUD    Y3, Y2, Y2
+	VPMAXUD    Y2, Y6, Y6
+	VMASKMOVPS 160(AX), Y5, Y0
+	VPMAXUD    Y0, Y6, Y6
+	VMASKMOVPS Y6, Y5, 160(AX)
+
+done:
 	VZEROUPPER
 	RET
 
-// func gradColAVX2(dst *int8, sum *int32, x *float32, ld int, xs *float32, s *float32, groups int, cols int)
+// func gradColAVX2(dst *int8, stride int, sum *int32, x *float32, ld int, xs *float32, s *float32, n int)
 // Requires: AVX, AVX2, CMOV
 TEXT ·gradColAVX2(SB), NOSPLIT, $0-64
-	MOVQ         cols+56(FP), AX
-	XORQ         CX, CX
-	MOVQ         AX, DX
-	MOVQ         DX, AX
-	CMPQ         AX, $0x08
-	MOVQ         $0x00000008, BX
-	CMOVQGT      BX, AX
-	TESTQ        AX, AX
-	CMOVQLT      CX, AX
-	LEAQ         tails<>+0(SB), SI
-	MOVQ         $0x00000008, BX
-	SUBQ         AX, BX
-	VMOVDQU      (SI)(BX*4), Y0
-	SUBQ         $0x08, DX
-	MOVQ         DX, AX
-	CMPQ         AX, $0x08
-	MOVQ         $0x00000008, BX
-	CMOVQGT      BX, AX
-	TESTQ        AX, AX
-	CMOVQLT      CX, AX
-	LEAQ         tails<>+0(SB), BX
-	MOVQ         $0x00000008, CX
-	SUBQ         AX, CX
-	VMOVDQU      (BX)(CX*4), Y1
-	SUBQ         $0x08, DX
 	MOVQ         dst+0(FP), AX
-	MOVQ         x+16(FP), CX
-	MOVQ         ld+24(FP), DX
-	MOVQ         xs+32(FP), BX
-	MOVQ         s+40(FP), SI
-	MOVQ         groups+48(FP), DI
-	SHLQ         $0x02, DX
-	VBROADCASTSS c000000ff<>+0(SB), Y2
-	MOVQ         sum+8(FP), R8
-	VMASKMOVPS   (R8), Y0, Y3
-	VMASKMOVPS   32(R8), Y1, Y4
+	MOVQ         stride+8(FP), CX
+	MOVQ         sum+16(FP), DX
+	MOVQ         s+48(FP), BX
+	VBROADCASTSS c000000ff<>+0(SB), Y0
+	MOVQ         x+24(FP), SI
+	MOVQ         ld+32(FP), DI
+	MOVQ         n+56(FP), R8
+	SHLQ         $0x02, DI
+	MOVQ         xs+40(FP), R10
+	LEAQ         (DI)(DI*2), R9
+	ADDQ         SI, R9
+	VBROADCASTSS (R10), Y1
+	VBROADCASTSS 4(R10), Y2
+	VBROADCASTSS 8(R10), Y3
+	VBROADCASTSS 12(R10), Y4
 
-group:
-	VBROADCASTSS (BX), Y5
-	VMASKMOVPS   (CX), Y0, Y6
-	VMULPS       Y5, Y6, Y6
-	VMULPS       (SI), Y6, Y6
-	VCVTPS2DQ    Y6, Y6
-	VPADDD       Y6, Y3, Y3
-	VANDPS       Y2, Y6, Y6
-	VMASKMOVPS   32(CX), Y1, Y7
-	VMULPS       Y5, Y7, Y7
-	VMULPS       32(SI), Y7, Y7
-	VCVTPS2DQ    Y7, Y7
-	VPADDD       Y7, Y4, Y4
-	VANDPS       Y2, Y7, Y7
-	ADDQ         DX, CX
-	VBROADCASTSS 4(BX), Y5
-	VMASKMOVPS   (CX), Y0, Y8
-	VMULPS       Y5, Y8, Y8
-	VMULPS       (SI), Y8, Y8
-	VCVTPS2DQ    Y8, Y8
-	VPADDD       Y8, Y3, Y3
-	VANDPS       Y2, Y8, Y8
-	VPSLLD       $0x08, Y8, Y8
-	VORPS        Y8, Y6, Y6
-	VMASKMOVPS   32(CX), Y1, Y8
-	VMULPS       Y5, Y8, Y8
-	VMULPS       32(SI), Y8, Y8
-	VCVTPS2DQ    Y8, Y8
-	VPADDD       Y8, Y4, Y4
-	VANDPS       Y2, Y8, Y8
-	VPSLLD       $0x08, Y8, Y8
-	VORPS        Y8, Y7, Y7
-	ADDQ         DX, CX
-	VBROADCASTSS 8(BX), Y5
-	VMASKMOVPS   (CX), Y0, Y8
-	VMULPS       Y5, Y8, Y8
-	VMULPS       (SI), Y8, Y8
-	VCVTPS2DQ    Y8, Y8
-	VPADDD       Y8, Y3, Y3
-	VANDPS       Y2, Y8, Y8
-	VPSLLD       $0x10, Y8, Y8
-	VORPS        Y8, Y6, Y6
-	VMASKMOVPS   32(CX), Y1, Y8
-	VMULPS       Y5, Y8, Y8
-	VMULPS       32(SI), Y8, Y8
-	VCVTPS2DQ    Y8, Y8
-	VPADDD       Y8, Y4, Y4
-	VANDPS       Y2, Y8, Y8
-	VPSLLD       $0x10, Y8, Y8
-	VORPS        Y8, Y7, Y7
-	ADDQ         DX, CX
-	VBROADCASTSS 12(BX), Y5
-	VMASKMOVPS   (CX), Y0, Y8
-	VMULPS       Y5, Y8, Y8
-	VMULPS       (SI), Y8, Y8
-	VCVTPS2DQ    Y8, Y8
-	VPADDD       Y8, Y3, Y3
-	VPSLLD       $0x18, Y8, Y8
-	VORPS        Y8, Y6, Y6
-	VMASKMOVPS   32(CX), Y1, Y8
-	VMULPS       Y5, Y8, Y8
-	VMULPS       32(SI), Y8, Y8
-	VCVTPS2DQ    Y8, Y8
-	VPADDD       Y8, Y4, Y4
-	VPSLLD       $0x18, Y8, Y8
-	VORPS        Y8, Y7, Y7
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (AX)
-	VMOVUPS      Y7, 32(AX)
-	ADDQ         $0x10, BX
-	ADDQ         $0x000000c0, AX
-	DECQ         DI
-	JNZ          group
-	VMASKMOVPS   Y3, Y0, (R8)
-	VMASKMOVPS   Y4, Y1, 32(R8)
+block:
+	CMPQ      R8, $0x30
+	JLT       tail
+	VMULPS    (SI), Y1, Y5
+	VMULPS    (SI)(DI*1), Y2, Y6
+	VMULPS    (SI)(DI*2), Y3, Y7
+	VMULPS    (R9), Y4, Y8
+	VMOVUPS   (BX), Y9
+	VMULPS    Y9, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VMULPS    Y9, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VMULPS    Y9, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VMULPS    Y9, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPADDD    Y6, Y5, Y9
+	VPADDD    Y8, Y7, Y10
+	VPADDD    Y10, Y9, Y9
+	VPADDD    (DX), Y9, Y9
+	VMOVUPS   Y9, (DX)
+	VANDPS    Y0, Y5, Y5
+	VANDPS    Y0, Y6, Y6
+	VANDPS    Y0, Y7, Y7
+	VPSLLD    $0x08, Y6, Y6
+	VPSLLD    $0x10, Y7, Y7
+	VPSLLD    $0x18, Y8, Y8
+	VORPS     Y6, Y5, Y5
+	VORPS     Y8, Y7, Y7
+	VORPS     Y7, Y5, Y5
+	VMOVUPS   Y5, (AX)
+	VMULPS    32(SI), Y1, Y5
+	VMULPS    32(SI)(DI*1), Y2, Y6
+	VMULPS    32(SI)(DI*2), Y3, Y7
+	VMULPS    32(R9), Y4, Y8
+	VMOVUPS   32(BX), Y9
+	VMULPS    Y9, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VMULPS    Y9, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VMULPS    Y9, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VMULPS    Y9, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPADDD    Y6, Y5, Y9
+	VPADDD    Y8, Y7, Y10
+	VPADDD    Y10, Y9, Y9
+	VPADDD    32(DX), Y9, Y9
+	VMOVUPS   Y9, 32(DX)
+	VANDPS    Y0, Y5, Y5
+	VANDPS    Y0, Y6, Y6
+	VANDPS    Y0, Y7, Y7
+	VPSLLD    $0x08, Y6, Y6
+	VPSLLD    $0x10, Y7, Y7
+	VPSLLD    $0x18, Y8, Y8
+	VORPS     Y6, Y5, Y5
+	VORPS     Y8, Y7, Y7
+	VORPS     Y7, Y5, Y5
+	VMOVUPS   Y5, 32(AX)
+	VMULPS    64(SI), Y1, Y5
+	VMULPS    64(SI)(DI*1), Y2, Y6
+	VMULPS    64(SI)(DI*2), Y3, Y7
+	VMULPS    64(R9), Y4, Y8
+	VMOVUPS   64(BX), Y9
+	VMULPS    Y9, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VMULPS    Y9, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VMULPS    Y9, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VMULPS    Y9, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPADDD    Y6, Y5, Y9
+	VPADDD    Y8, Y7, Y10
+	VPADDD    Y10, Y9, Y9
+	VPADDD    64(DX), Y9, Y9
+	VMOVUPS   Y9, 64(DX)
+	VANDPS    Y0, Y5, Y5
+	VANDPS    Y0, Y6, Y6
+	VANDPS    Y0, Y7, Y7
+	VPSLLD    $0x08, Y6, Y6
+	VPSLLD    $0x10, Y7, Y7
+	VPSLLD    $0x18, Y8, Y8
+	VORPS     Y6, Y5, Y5
+	VORPS     Y8, Y7, Y7
+	VORPS     Y7, Y5, Y5
+	VMOVUPS   Y5, 64(AX)
+	VMULPS    96(SI), Y1, Y5
+	VMULPS    96(SI)(DI*1), Y2, Y6
+	VMULPS    96(SI)(DI*2), Y3, Y7
+	VMULPS    96(R9), Y4, Y8
+	VMOVUPS   96(BX), Y9
+	VMULPS    Y9, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VMULPS    Y9, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VMULPS    Y9, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VMULPS    Y9, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPADDD    Y6, Y5, Y9
+	VPADDD    Y8, Y7, Y10
+	VPADDD    Y10, Y9, Y9
+	VPADDD    96(DX), Y9, Y9
+	VMOVUPS   Y9, 96(DX)
+	VANDPS    Y0, Y5, Y5
+	VANDPS    Y0, Y6, Y6
+	VANDPS    Y0, Y7, Y7
+	VPSLLD    $0x08, Y6, Y6
+	VPSLLD    $0x10, Y7, Y7
+	VPSLLD    $0x18, Y8, Y8
+	VORPS     Y6, Y5, Y5
+	VORPS     Y8, Y7, Y7
+	VORPS     Y7, Y5, Y5
+	VMOVUPS   Y5, 96(AX)
+	VMULPS    128(SI), Y1, Y5
+	VMULPS    128(SI)(DI*1), Y2, Y6
+	VMULPS    128(SI)(DI*2), Y3, Y7
+	VMULPS    128(R9), Y4, Y8
+	VMOVUPS   128(BX), Y9
+	VMULPS    Y9, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VMULPS    Y9, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VMULPS    Y9, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VMULPS    Y9, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPADDD    Y6, Y5, Y9
+	VPADDD    Y8, Y7, Y10
+	VPADDD    Y10, Y9, Y9
+	VPADDD    128(DX), Y9, Y9
+	VMOVUPS   Y9, 128(DX)
+	VANDPS    Y0, Y5, Y5
+	VANDPS    Y0, Y6, Y6
+	VANDPS    Y0, Y7, Y7
+	VPSLLD    $0x08, Y6, Y6
+	VPSLLD    $0x10, Y7, Y7
+	VPSLLD    $0x18, Y8, Y8
+	VORPS     Y6, Y5, Y5
+	VORPS     Y8, Y7, Y7
+	VORPS     Y7, Y5, Y5
+	VMOVUPS   Y5, 128(AX)
+	VMULPS    160(SI), Y1, Y5
+	VMULPS    160(SI)(DI*1), Y2, Y6
+	VMULPS    160(SI)(DI*2), Y3, Y7
+	VMULPS    160(R9), Y4, Y8
+	VMOVUPS   160(BX), Y9
+	VMULPS    Y9, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VMULPS    Y9, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VMULPS    Y9, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VMULPS    Y9, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPADDD    Y6, Y5, Y9
+	VPADDD    Y8, Y7, Y10
+	VPADDD    Y10, Y9, Y9
+	VPADDD    160(DX), Y9, Y9
+	VMOVUPS   Y9, 160(DX)
+	VANDPS    Y0, Y5, Y5
+	VANDPS    Y0, Y6, Y6
+	VANDPS    Y0, Y7, Y7
+	VPSLLD    $0x08, Y6, Y6
+	VPSLLD    $0x10, Y7, Y7
+	VPSLLD    $0x18, Y8, Y8
+	VORPS     Y6, Y5, Y5
+	VORPS     Y8, Y7, Y7
+	VORPS     Y7, Y5, Y5
+	VMOVUPS   Y5, 160(AX)
+	ADDQ      $0x000000c0, SI
+	ADDQ      $0x000000c0, R9
+	ADDQ      CX, AX
+	ADDQ      $0x000000c0, DX
+	ADDQ      $0x000000c0, BX
+	SUBQ      $0x30, R8
+	JMP       block
+
+tail:
+	TESTQ      R8, R8
+	JEQ        done
+	MOVQ       R8, CX
+	SUBQ       $0x00, CX
+	XORQ       R10, R10
+	TESTQ      CX, CX
+	CMOVQLT    R10, CX
+	MOVQ       $0x00000008, R10
+	CMPQ       CX, R10
+	CMOVQGT    R10, CX
+	LEAQ       tails<>+0(SB), R11
+	MOVQ       $0x00000008, R10
+	SUBQ       CX, R10
+	VMOVDQU    (R11)(R10*4), Y5
+	VMASKMOVPS (SI), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS (SI)(DI*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS (SI)(DI*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS (R9), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VMASKMOVPS (BX), Y5, Y10
+	VMULPS     Y10, Y6, Y6
+	VCVTPS2DQ  Y6, Y6
+	VMULPS     Y10, Y7, Y7
+	VCVTPS2DQ  Y7, Y7
+	VMULPS     Y10, Y8, Y8
+	VCVTPS2DQ  Y8, Y8
+	VMULPS     Y10, Y9, Y9
+	VCVTPS2DQ  Y9, Y9
+	VPADDD     Y7, Y6, Y10
+	VPADDD     Y9, Y8, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS (DX), Y5, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS Y10, Y5, (DX)
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VPSLLD     $0x08, Y7, Y7
+	VPSLLD     $0x10, Y8, Y8
+	VPSLLD     $0x18, Y9, Y9
+	VORPS      Y7, Y6, Y6
+	VORPS      Y9, Y8, Y8
+	VORPS      Y8, Y6, Y6
+	VMOVUPS    Y6, (AX)
+	MOVQ       R8, CX
+	SUBQ       $0x08, CX
+	XORQ       R10, R10
+	TESTQ      CX, CX
+	CMOVQLT    R10, CX
+	MOVQ       $0x00000008, R10
+	CMPQ       CX, R10
+	CMOVQGT    R10, CX
+	LEAQ       tails<>+0(SB), R11
+	MOVQ       $0x00000008, R10
+	SUBQ       CX, R10
+	VMOVDQU    (R11)(R10*4), Y5
+	VMASKMOVPS 32(SI), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 32(SI)(DI*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS 32(SI)(DI*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS 32(R9), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VMASKMOVPS 32(BX), Y5, Y10
+	VMULPS     Y10, Y6, Y6
+	VCVTPS2DQ  Y6, Y6
+	VMULPS     Y10, Y7, Y7
+	VCVTPS2DQ  Y7, Y7
+	VMULPS     Y10, Y8, Y8
+	VCVTPS2DQ  Y8, Y8
+	VMULPS     Y10, Y9, Y9
+	VCVTPS2DQ  Y9, Y9
+	VPADDD     Y7, Y6, Y10
+	VPADDD     Y9, Y8, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS 32(DX), Y5, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS Y10, Y5, 32(DX)
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VPSLLD     $0x08, Y7, Y7
+	VPSLLD     $0x10, Y8, Y8
+	VPSLLD     $0x18, Y9, Y9
+	VORPS      Y7, Y6, Y6
+	VORPS      Y9, Y8, Y8
+	VORPS      Y8, Y6, Y6
+	VMOVUPS    Y6, 32(AX)
+	MOVQ       R8, CX
+	SUBQ       $0x10, CX
+	XORQ       R10, R10
+	TESTQ      CX, CX
+	CMOVQLT    R10, CX
+	MOVQ       $0x00000008, R10
+	CMPQ       CX, R10
+	CMOVQGT    R10, CX
+	LEAQ       tails<>+0(SB), R11
+	MOVQ       $0x00000008, R10
+	SUBQ       CX, R10
+	VMOVDQU    (R11)(R10*4), Y5
+	VMASKMOVPS 64(SI), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 64(SI)(DI*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS 64(SI)(DI*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS 64(R9), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VMASKMOVPS 64(BX), Y5, Y10
+	VMULPS     Y10, Y6, Y6
+	VCVTPS2DQ  Y6, Y6
+	VMULPS     Y10, Y7, Y7
+	VCVTPS2DQ  Y7, Y7
+	VMULPS     Y10, Y8, Y8
+	VCVTPS2DQ  Y8, Y8
+	VMULPS     Y10, Y9, Y9
+	VCVTPS2DQ  Y9, Y9
+	VPADDD     Y7, Y6, Y10
+	VPADDD     Y9, Y8, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS 64(DX), Y5, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS Y10, Y5, 64(DX)
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VPSLLD     $0x08, Y7, Y7
+	VPSLLD     $0x10, Y8, Y8
+	VPSLLD     $0x18, Y9, Y9
+	VORPS      Y7, Y6, Y6
+	VORPS      Y9, Y8, Y8
+	VORPS      Y8, Y6, Y6
+	VMOVUPS    Y6, 64(AX)
+	MOVQ       R8, CX
+	SUBQ       $0x18, CX
+	XORQ       R10, R10
+	TESTQ      CX, CX
+	CMOVQLT    R10, CX
+	MOVQ       $0x00000008, R10
+	CMPQ       CX, R10
+	CMOVQGT    R10, CX
+	LEAQ       tails<>+0(SB), R11
+	MOVQ       $0x00000008, R10
+	SUBQ       CX, R10
+	VMOVDQU    (R11)(R10*4), Y5
+	VMASKMOVPS 96(SI), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 96(SI)(DI*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS 96(SI)(DI*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS 96(R9), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VMASKMOVPS 96(BX), Y5, Y10
+	VMULPS     Y10, Y6, Y6
+	VCVTPS2DQ  Y6, Y6
+	VMULPS     Y10, Y7, Y7
+	VCVTPS2DQ  Y7, Y7
+	VMULPS     Y10, Y8, Y8
+	VCVTPS2DQ  Y8, Y8
+	VMULPS     Y10, Y9, Y9
+	VCVTPS2DQ  Y9, Y9
+	VPADDD     Y7, Y6, Y10
+	VPADDD     Y9, Y8, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS 96(DX), Y5, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS Y10, Y5, 96(DX)
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VPSLLD     $0x08, Y7, Y7
+	VPSLLD     $0x10, Y8, Y8
+	VPSLLD     $0x18, Y9, Y9
+	VORPS      Y7, Y6, Y6
+	VORPS      Y9, Y8, Y8
+	VORPS      Y8, Y6, Y6
+	VMOVUPS    Y6, 96(AX)
+	MOVQ       R8, CX
+	SUBQ       $0x20, CX
+	XORQ       R10, R10
+	TESTQ      CX, CX
+	CMOVQLT    R10, CX
+	MOVQ       $0x00000008, R10
+	CMPQ       CX, R10
+	CMOVQGT    R10, CX
+	LEAQ       tails<>+0(SB), R11
+	MOVQ       $0x00000008, R10
+	SUBQ       CX, R10
+	VMOVDQU    (R11)(R10*4), Y5
+	VMASKMOVPS 128(SI), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 128(SI)(DI*1), Y5, Y7
+	VMULPS     Y7, Y2, Y7
+	VMASKMOVPS 128(SI)(DI*2), Y5, Y8
+	VMULPS     Y8, Y3, Y8
+	VMASKMOVPS 128(R9), Y5, Y9
+	VMULPS     Y9, Y4, Y9
+	VMASKMOVPS 128(BX), Y5, Y10
+	VMULPS     Y10, Y6, Y6
+	VCVTPS2DQ  Y6, Y6
+	VMULPS     Y10, Y7, Y7
+	VCVTPS2DQ  Y7, Y7
+	VMULPS     Y10, Y8, Y8
+	VCVTPS2DQ  Y8, Y8
+	VMULPS     Y10, Y9, Y9
+	VCVTPS2DQ  Y9, Y9
+	VPADDD     Y7, Y6, Y10
+	VPADDD     Y9, Y8, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS 128(DX), Y5, Y11
+	VPADDD     Y11, Y10, Y10
+	VMASKMOVPS Y10, Y5, 128(DX)
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y7, Y7
+	VANDPS     Y0, Y8, Y8
+	VPSLLD     $0x08, Y7, Y7
+	VPSLLD     $0x10, Y8, Y8
+	VPSLLD     $0x18, Y9, Y9
+	VORPS      Y7, Y6, Y6
+	VORPS      Y9, Y8, Y8
+	VORPS      Y8, Y6, Y6
+	VMOVUPS    Y6, 128(AX)
+	MOVQ       R8, CX
+	SUBQ       $0x28, CX
+	XORQ       R8, R8
+	TESTQ      CX, CX
+	CMOVQLT    R8, CX
+	MOVQ       $0x00000008, R8
+	CMPQ       CX, R8
+	CMOVQGT    R8, CX
+	LEAQ       tails<>+0(SB), R10
+	MOVQ       $0x00000008, R8
+	SUBQ       CX, R8
+	VMOVDQU    (R10)(R8*4), Y5
+	VMASKMOVPS 160(SI), Y5, Y6
+	VMULPS     Y6, Y1, Y6
+	VMASKMOVPS 160(SI)(DI*1), Y5, Y1
+	VMULPS     Y1, Y2, Y1
+	VMASKMOVPS 160(SI)(DI*2), Y5, Y2
+	VMULPS     Y2, Y3, Y2
+	VMASKMOVPS 160(R9), Y5, Y3
+	VMULPS     Y3, Y4, Y3
+	VMASKMOVPS 160(BX), Y5, Y4
+	VMULPS     Y4, Y6, Y6
+	VCVTPS2DQ  Y6, Y6
+	VMULPS     Y4, Y1, Y1
+	VCVTPS2DQ  Y1, Y1
+	VMULPS     Y4, Y2, Y2
+	VCVTPS2DQ  Y2, Y2
+	VMULPS     Y4, Y3, Y3
+	VCVTPS2DQ  Y3, Y3
+	VPADDD     Y1, Y6, Y4
+	VPADDD     Y3, Y2, Y7
+	VPADDD     Y7, Y4, Y4
+	VMASKMOVPS 160(DX), Y5, Y7
+	VPADDD     Y7, Y4, Y4
+	VMASKMOVPS Y4, Y5, 160(DX)
+	VANDPS     Y0, Y6, Y6
+	VANDPS     Y0, Y1, Y1
+	VANDPS     Y0, Y2, Y2
+	VPSLLD     $0x08, Y1, Y1
+	VPSLLD     $0x10, Y2, Y2
+	VPSLLD     $0x18, Y3, Y3
+	VORPS      Y1, Y6, Y6
+	VORPS      Y3, Y2, Y2
+	VORPS      Y2, Y6, Y6
+	VMOVUPS    Y6, 160(AX)
+
+done:
 	VZEROUPPER
 	RET

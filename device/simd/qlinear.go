@@ -17,7 +17,9 @@ import (
 const (
 	panelCols = 64
 	blockRows = 48 // rows of A a task: a multiple of every tile's
-	few       = 8  // rows at which packing B does not pay
+	few       = 4  // rows at which packing B does not pay
+
+	callGroups = 1 << 16 // groups that the tiles of one call multiply: 1.5 million cycles
 )
 
 func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
@@ -113,17 +115,16 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 
 var one = []float32{1}
 
-// prepare runs pack on every panel and fill on ranges of rows, in one parallel loop.
+// prepare runs fill on ranges of rows and pack on every panel, in one parallel loop.
 func (d *Device) prepare(panels, panelBytes int, pack func(j int), rows, rowBytes int, fill func(lo, hi int)) {
 	step := max(1, taskBytes/rowBytes)
 	tasks := (rows + step - 1) / step
 	par.For(d.Threads, panels+tasks, 1, func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			if t < tasks {
-				fill(t*step, min((t+1)*step, rows))
-			} else {
-				pack(t - tasks)
-			}
+		if lo < tasks {
+			fill(lo*step, min(min(hi, tasks)*step, rows))
+		}
+		for t := max(lo, tasks); t < hi; t++ {
+			pack(t - tasks)
 		}
 	})
 }
@@ -273,6 +274,7 @@ func (d *Device) block(p *product, i, j int) {
 					tiles, mr = rows-r, 1
 				}
 			}
+			tiles = min(tiles, max(1, callGroups/groups))
 			kernel := tiles1[d.tier]
 			switch {
 			case d.tier == VNNI:
@@ -287,14 +289,14 @@ func (d *Device) block(p *product, i, j int) {
 	}
 }
 
-type tileKernel func(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32, rs, cs, bias *float32,
-	mode, cols, tiles int)
+type tileKernel func(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32,
+	rs, cs, bias *float32, mode, cols, tiles int)
 
 // By rows, or by tier.
 var (
 	tilesVNNI = [...]tileKernel{qtile1VNNI, qtile2VNNI, qtile3VNNI, qtile4VNNI, qtile5VNNI, qtile6VNNI}
-	tiles1    = [...]tileKernel{AVX2: qtile1AVX2, AVX512: qtile1AVX512, VNNI: nil}
-	tiles4    = [...]tileKernel{AVX2: qtile4AVX2, AVX512: qtile4AVX512, VNNI: nil}
+	tiles1    = [VNNI + 1]tileKernel{AVX2: qtile1AVX2, AVX512: qtile1AVX512}
+	tiles4    = [VNNI + 1]tileKernel{AVX2: qtile4AVX2, AVX512: qtile4AVX512}
 )
 
 // qdot is QLinear for few rows: dot products with the rows of codes as they are.
@@ -409,69 +411,65 @@ func (d *Device) gradRow(q []int8, x, ws []float32) (scale float32, comp int32) 
 // roundCode is roundEven(v) for |v| < 128: the sum leaves it in the low bits of the significand.
 func roundCode(v float32) int8 { return int8(math.Float32bits(v + 3<<22)) }
 
-// gradCols fills both operands of dw: the columns of dy * xs as A, those of xq as B. Rows are read in bands, so that a
-// band stays in cache while its blocks of columns pass: first for the maxima, then for the codes.
+// gradCols fills both operands of dw: the columns of dy * xs as A, those of xq as B. It reads dy four rows at a time,
+// first for the maxima, then for the codes.
 func (d *Device) gradCols(p *product, dy []float32, xq []int8, xs []float32) {
-	const band = 32
 	n, m := p.m, p.k // of dy (m, n)
-	bands := (m + band - 1) / band
-	top, s := scratch.Get[float32](n), scratch.Get[float32]((n+blockRows-1)/blockRows*blockRows)
+	groups, bytes := p.depth/4, 16*n
+	top, s := scratch.Get[float32](n), scratch.Get[float32](n)
 	defer top.Free()
 	defer s.Free()
-	wide, maxima, codes := 16, gradColMaxAVX2, gradColAVX2
+	maxima, codes := gradColMaxAVX2, gradColAVX2
 	if d.tier >= AVX512 {
-		wide, maxima, codes = blockRows, gradColMaxAVX512, gradColAVX512
+		maxima, codes = gradColMaxAVX512, gradColAVX512
 	}
 	var mu sync.Mutex
 	clear(top.X)
-	par.For(d.Threads, bands+p.panels, 1, func(lo, hi int) {
+	d.prepare(p.panels, 4*panelCols*m, func(j int) { p.packCols(j, xq, p.n, m) }, groups, bytes, func(lo, hi int) {
 		mine := scratch.Get[float32](n)
 		defer mine.Free()
 		clear(mine.X)
-		for t := lo; t < hi; t++ {
-			if t >= bands {
-				p.packCols(t-bands, xq, p.n, m)
+		for i := 4 * lo; i < min(4*hi, m); i += 4 {
+			if i+4 <= m {
+				maxima(&mine.X[0], &dy[i*n], n, &xs[i], n)
 				continue
 			}
-			i := t * band
-			for j := 0; j < n; j += wide {
-				maxima(&mine.X[j], &dy[i*n+j], n, &xs[i], min(band, m-i), min(wide, n-j))
+			for e, v := range dy[i*n : m*n] {
+				if h := v * xs[i+e/n]; magnitude(h) > magnitude(mine.X[e%n]) {
+					mine.X[e%n] = h
+				}
 			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		for j, v := range mine.X { // as bits: NaN is above Inf
-			if math.Float32bits(v) > math.Float32bits(top.X[j]) {
+		for j, v := range mine.X {
+			if magnitude(v) > magnitude(top.X[j]) {
 				top.X[j] = v
 			}
 		}
 	})
-	for j := range s.X {
-		if s.X[j] = 1; j < n {
-			p.rs[j], s.X[j] = gradScale(math.Float32bits(top.X[j]))
-		}
+	for j, v := range top.X {
+		p.rs[j], s.X[j] = gradScale(magnitude(v))
 	}
 	sums := p.comp.X[:n]
 	clear(sums)
-	par.For(d.Threads, bands, 1, func(lo, hi int) {
+	par.For(d.Threads, groups, max(1, taskBytes/bytes), func(lo, hi int) {
 		buf := scratch.Get[int32](n)
 		defer buf.Free()
 		mine := buf.X
 		clear(mine)
-		for i := lo * band; i < min(hi*band, m); i += band {
-			groups := min(band, m-i) / 4
-			for j := 0; j < n && groups > 0; j += wide {
-				codes(&p.word(j, i/4)[0], &mine[j], &dy[i*n+j], n, &xs[i], &s.X[j], groups, min(wide, n-j))
+		for g := lo; g < hi; g++ {
+			i := 4 * g
+			if i+4 <= m {
+				codes(&p.word(0, g)[0], blockRows*p.depth, &mine[0], &dy[i*n], n, &xs[i], &s.X[0], n)
+				continue
 			}
-			for r := i + 4*groups; r < min(i+band, m); r++ {
-				for j := range n {
-					w := p.word(j, r/4)
-					if r%4 == 0 {
-						clear(w)
-					}
-					q := roundCode(float32(float32(dy[r*n+j]*xs[r]) * s.X[j]))
-					w[r%4] = q
-					mine[j] += int32(q)
+			for j := range n {
+				w := p.word(j, g)
+				clear(w)
+				for r := i; r < m; r++ {
+					w[r-i] = roundCode(float32(float32(dy[r*n+j]*xs[r]) * s.X[j]))
+					mine[j] += int32(w[r-i])
 				}
 			}
 		}
@@ -482,6 +480,9 @@ func (d *Device) gradCols(p *product, dy []float32, xq []int8, xs []float32) {
 		}
 	})
 }
+
+// magnitude is |v| as an ordered integer: NaN is above Inf, which is above all numbers.
+func magnitude(v float32) uint32 { return math.Float32bits(v) &^ (1 << 31) }
 
 // word is group g of row j of a turned A.
 func (p *product) word(j, g int) []int8 {

@@ -45,7 +45,8 @@ type layer struct{ y, dy, dx, dw, x, xq, xs, codes, ws device.Mem }
 
 func newLayer(d *Device, m, n, k int) layer {
 	f := func(n int) device.Mem { return d.Alloc(device.F32, n) }
-	l := layer{f(m * n), f(m * n), f(m * k), f(n * k), f(m * k), d.Alloc(device.I8, m*k), f(m), d.Alloc(device.I8, n*k), f(1)}
+	i := func(n int) device.Mem { return d.Alloc(device.I8, n) }
+	l := layer{f(m * n), f(m * n), f(m * k), f(n * k), f(m * k), i(m * k), f(m), i(n * k), f(1)}
 	d.Normal(l.x, 1, 1)
 	d.Normal(l.dy, 2, 1e-4)
 	d.Normal(l.dw, 3, 1)

@@ -62,7 +62,8 @@ func sameBits(t *testing.T, what string, got, want []float32) {
 func TestQLinear(t *testing.T) {
 	shapes := [][3]int{{1, 1, 1}, {8, 5, 3}, {9, 64, 64}, {48, 65, 32}, {97, 130, 260}, {50, 7, 1025}, {3, 100, 500}}
 	for r := 1; r <= 17; r++ { // rows of tiles and groups
-		shapes = append(shapes, [3]int{8 + r, 3, 5}, [3]int{r, 10, 37}, [3]int{11, r, 8}, [3]int{9, 5, r}, [3]int{47 + r, 49, 33})
+		shapes = append(shapes, [3]int{8 + r, 3, 5}, [3]int{r, 10, 37}, [3]int{11, r, 8}, [3]int{9, 5, r},
+			[3]int{47 + r, 49, 33})
 	}
 	for c := 15; c <= 81; c += 3 { // columns
 		shapes = append(shapes, [3]int{10, c, 66}, [3]int{10, 66, c})

@@ -83,6 +83,16 @@ func (t tile) emit() {
 			VMOVAPS(s[0], v)
 		}
 	}
+	line := GP64() // of c, for the end
+	MOVQ(c, line)
+	for r := range t.rows {
+		for v := range max(1, t.vectors*w.Bytes()/64) {
+			PREFETCHT0(Mem{Base: line, Disp: 64 * v})
+		}
+		if r < t.rows-1 {
+			ADDQ(ldc, line)
+		}
+	}
 	b, groups, aks := Ptr("b"), Ptr("groups"), Ptr("aks")
 	at := []reg.GPVirtual{GP64(), GP64()} // rows 0 and 3
 	MOVQ(a, at[0])
@@ -186,7 +196,8 @@ func (t tile) group(b reg.GPVirtual, at []reg.GPVirtual, ars reg.GPVirtual, sums
 }
 
 // put scales and stores the sums; c advances by the rows.
-func (t tile) put(sums [][]reg.VecVirtual, c, ldc, rs, cs reg.GPVirtual, k []reg.Register, add func(int, reg.VecVirtual)) {
+func (t tile) put(sums [][]reg.VecVirtual, c, ldc, rs, cs reg.GPVirtual, k []reg.Register,
+	add func(v int, x reg.VecVirtual)) {
 	w := t.w
 	for r, s := range sums {
 		scale := w.Vec()
@@ -309,6 +320,12 @@ func packCols() {
 	RET()
 }
 
+// fourAt are rows 0 to 3 of p.
+func fourAt(p, ld, ld3 reg.GPVirtual) []Mem {
+	return []Mem{{Base: p}, {Base: p, Index: ld, Scale: 1}, {Base: p, Index: ld, Scale: 2},
+		{Base: p, Index: ld3, Scale: 1}}
+}
+
 const dotDoc = "sum[j] = comp + sum x[:]*(codes[j*ld:]+128), j < 4*n"
 
 // dotVNNI: four rows of codes at a time against one x.
@@ -332,7 +349,7 @@ func dotVNNI() {
 	x, p, left := GP64(), GP64(), Ptr("k")
 	MOVQ(x0, x)
 	MOVQ(codes, p)
-	rows := []Mem{{Base: p}, {Base: p, Index: ld, Scale: 1}, {Base: p, Index: ld, Scale: 2}, {Base: p, Index: ld3, Scale: 1}}
+	rows := fourAt(p, ld, ld3)
 	var s [4]reg.VecVirtual
 	for i := range s {
 		s[i] = AVX512.Zero()
@@ -404,7 +421,7 @@ func dotAVX2() {
 	x, p, left := GP64(), GP64(), Ptr("k")
 	MOVQ(x0, x)
 	MOVQ(codes, p)
-	rows := []Mem{{Base: p}, {Base: p, Index: ld, Scale: 1}, {Base: p, Index: ld, Scale: 2}, {Base: p, Index: ld3, Scale: 1}}
+	rows := fourAt(p, ld, ld3)
 	var s [4]reg.VecVirtual
 	for i := range s {
 		s[i] = AVX2.Zero()
@@ -591,94 +608,121 @@ func packOrder() Mem {
 	return *packed
 }
 
-// colVectors is the vectors of columns at a time.
-func colVectors(w W) int {
-	if w == AVX512 {
-		return block / 16
-	}
-	return 2
-}
-
-// colMax is rowMax for columns.
-func colMax(w W) {
-	w.Func("gradColMax", "func(top, x *float32, ld int, xs *float32, m, cols int)",
-		fmt.Sprintf("top[j] = max as bits of top[j] and, over i < m, |x[i*ld+j]*xs[i]|; j < cols <= %d", colVectors(w)*w.N()))
-	k := w.Masks(Ptr("cols"), colVectors(w))
-	x, ld, xs, m := Ptr("x"), Ptr("ld"), Ptr("xs"), Ptr("m")
+// fourRows emits the loop over the columns of 4 rows of x, a block at a time and the rest masked. body gets the place
+// of the vector and the 4 vectors of x*xs; after a block, next advances other pointers.
+func fourRows(w W, body func(v int, k reg.Register, h [4]reg.VecVirtual), next func()) {
+	x, ld, n := Ptr("x"), Ptr("ld"), Ptr("n")
 	SHLQ(U8(2), ld)
-	abs, out := w.Bits(0x7fffffff), Ptr("top")
-	top := make([]reg.VecVirtual, len(k))
-	for v := range top {
-		top[v] = w.LoadMask(Mem{Base: out, Disp: v * w.Bytes()}, k[v])
+	x3, xs := GP64(), Ptr("xs")
+	LEAQ(Mem{Base: ld, Index: ld, Scale: 2}, x3)
+	ADDQ(x, x3)
+	rows := [4]Mem{{Base: x}, {Base: x, Index: ld, Scale: 1}, {Base: x, Index: ld, Scale: 2}, {Base: x3}}
+	var scale [4]reg.VecVirtual
+	for r := range scale {
+		scale[r] = w.Vec()
+		VBROADCASTSS(Mem{Base: xs, Disp: 4 * r}, scale[r])
 	}
-	Label("row")
-	s := w.Vec()
-	VBROADCASTSS(Mem{Base: xs}, s)
-	for v := range k {
-		h := w.LoadMask(Mem{Base: x, Disp: v * w.Bytes()}, k[v])
-		VMULPS(s, h, h)
-		w.And(abs, h, h)
-		VPMAXUD(h, top[v], top[v])
-	}
-	ADDQ(ld, x)
-	ADDQ(U8(4), xs)
-	DECQ(m)
-	JNZ(LabelRef("row"))
-	for v := range k {
-		w.StoreMask(top[v], k[v], Mem{Base: out, Disp: v * w.Bytes()})
-	}
-	w.End()
-}
-
-// colCodes quantizes columns, four rows at a time, to words of a block of A.
-func colCodes(w W) {
-	w.Func("gradCol", "func(dst *int8, sum *int32, x *float32, ld int, xs, s *float32, groups, cols int)",
-		fmt.Sprintf("dst[g*%d+4*j+r] = roundEven(x[(4*g+r)*ld+j]*xs[4*g+r]*s[j]), r < 4, 0 from cols to %d; sum[j] += the sum",
-			4*block, colVectors(w)*w.N()))
-	k := w.Masks(Ptr("cols"), colVectors(w))
-	dst, x, ld, xs, sp, groups := Ptr("dst"), Ptr("x"), Ptr("ld"), Ptr("xs"), Ptr("s"), Ptr("groups")
-	SHLQ(U8(2), ld)
-	low := w.Bits(0xff)
-	out := Ptr("sum")
-	sums := make([]reg.VecVirtual, len(k))
-	for v := range k {
-		sums[v] = w.LoadMask(Mem{Base: out, Disp: v * w.Bytes()}, k[v])
-	}
-	Label("group")
-	row := GP64()
-	MOVQ(x, row)
-	words := make([]reg.VecVirtual, len(k))
-	for r := range 4 {
-		t := w.Vec()
-		VBROADCASTSS(Mem{Base: xs, Disp: 4 * r}, t)
-		for v := range k {
-			h := w.LoadMask(Mem{Base: row, Disp: v * w.Bytes()}, k[v])
-			VMULPS(t, h, h)
-			VMULPS(Mem{Base: sp, Disp: v * w.Bytes()}, h, h)
-			VCVTPS2DQ(h, h)
-			VPADDD(h, sums[v], sums[v])
-			if r < 3 {
-				w.And(low, h, h)
+	each := func(masked bool) {
+		for v := range block / w.N() {
+			var h [4]reg.VecVirtual
+			var k reg.Register
+			if masked {
+				k = w.MaskAt(n, v)
 			}
-			if r == 0 {
-				words[v] = h
-				continue
+			for r, m := range rows {
+				m.Disp = v * w.Bytes()
+				if !masked {
+					h[r] = w.Vec()
+					VMULPS(m, scale[r], h[r])
+				} else {
+					h[r] = w.LoadMask(m, k)
+					VMULPS(h[r], scale[r], h[r])
+				}
 			}
-			VPSLLD(U8(8*r), h, h)
-			w.Or(h, words[v], words[v])
+			body(v, k, h)
 		}
-		ADDQ(ld, row)
 	}
-	for v, x := range words {
-		VMOVUPS(x, Mem{Base: dst, Disp: v * w.Bytes()})
-	}
-	MOVQ(row, x)
-	ADDQ(U8(16), xs)
-	ADDQ(U32(4*block), dst)
-	DECQ(groups)
-	JNZ(LabelRef("group"))
-	for v := range k {
-		w.StoreMask(sums[v], k[v], Mem{Base: out, Disp: v * w.Bytes()})
-	}
+	Label("block")
+	CMPQ(n, U8(block))
+	JLT(LabelRef("tail"))
+	each(false)
+	ADDQ(U32(4*block), x)
+	ADDQ(U32(4*block), x3)
+	next()
+	SUBQ(U8(block), n)
+	JMP(LabelRef("block"))
+	Label("tail")
+	TESTQ(n, n)
+	JEQ(LabelRef("done"))
+	each(true)
+	Label("done")
 	w.End()
+}
+
+// colMax is rowMax for columns, four rows at a time.
+func colMax(w W) {
+	w.Func("gradColMax", "func(top, x *float32, ld int, xs *float32, n int)",
+		"top[j] = max as bits of top[j] and, over i < 4, |x[i*ld+j]*xs[i]|; j < n")
+	top, abs := Ptr("top"), w.Bits(0x7fffffff)
+	fourRows(w, func(v int, k reg.Register, h [4]reg.VecVirtual) {
+		m := Mem{Base: top, Disp: v * w.Bytes()}
+		for r := range h {
+			w.And(abs, h[r], h[r])
+		}
+		VPMAXUD(h[1], h[0], h[0])
+		VPMAXUD(h[3], h[2], h[2])
+		VPMAXUD(h[2], h[0], h[0])
+		if k == nil {
+			VPMAXUD(m, h[0], h[0])
+			VMOVUPS(h[0], m)
+		} else {
+			VPMAXUD(w.LoadMask(m, k), h[0], h[0])
+			w.StoreMask(h[0], k, m)
+		}
+	}, func() { ADDQ(U32(4*block), top) })
+}
+
+// colCodes quantizes the columns of four rows to words of blocks of A.
+func colCodes(w W) {
+	w.Func("gradCol", "func(dst *int8, stride int, sum *int32, x *float32, ld int, xs, s *float32, n int)",
+		fmt.Sprintf("dst[j/%d*stride+4*(j%%%d)+i] = roundEven(x[i*ld+j]*xs[i]*s[j]), i < 4, j < n, 0 beyond n in its block; "+
+			"sum[j] += the sum over i", block, block))
+	dst, stride, sum, s, low := Ptr("dst"), Ptr("stride"), Ptr("sum"), Ptr("s"), w.Bits(0xff)
+	fourRows(w, func(v int, k reg.Register, h [4]reg.VecVirtual) {
+		scale, to := w.Vec(), Mem{Base: sum, Disp: v * w.Bytes()}
+		if k == nil {
+			VMOVUPS(Mem{Base: s, Disp: v * w.Bytes()}, scale)
+		} else {
+			scale = w.LoadMask(Mem{Base: s, Disp: v * w.Bytes()}, k)
+		}
+		for r := range h {
+			VMULPS(scale, h[r], h[r])
+			VCVTPS2DQ(h[r], h[r])
+		}
+		t, u := w.Vec(), w.Vec()
+		VPADDD(h[1], h[0], t)
+		VPADDD(h[3], h[2], u)
+		VPADDD(u, t, t)
+		if k == nil {
+			VPADDD(to, t, t)
+			VMOVUPS(t, to)
+		} else {
+			VPADDD(w.LoadMask(to, k), t, t)
+			w.StoreMask(t, k, to)
+		}
+		for r := range 3 {
+			w.And(low, h[r], h[r])
+		}
+		for r := 1; r < 4; r++ {
+			VPSLLD(U8(8*r), h[r], h[r])
+		}
+		w.Or(h[1], h[0], h[0])
+		w.Or(h[3], h[2], h[2])
+		w.Or(h[2], h[0], h[0])
+		VMOVUPS(h[0], Mem{Base: dst, Disp: v * w.Bytes()})
+	}, func() {
+		ADDQ(stride, dst)
+		ADDQ(U32(4*block), sum)
+		ADDQ(U32(4*block), s)
+	})
 }

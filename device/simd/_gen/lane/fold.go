@@ -27,36 +27,36 @@ func (w W) FoldInt(v reg.VecVirtual, op func(...Op)) reg.GPVirtual {
 	return r
 }
 
-// Masks are the masks of the first n of len(masks) vectors of lanes, n at least 1.
+// Masks are the masks of the first n of len(masks) vectors of lanes, n at least 0.
 func (w W) Masks(n reg.GPVirtual, vectors int) []reg.Register {
 	masks := make([]reg.Register, vectors)
-	if w == AVX512 {
-		m := GP64()
-		MOVQ(I32(-1), m)
-		BZHIQ(n, m, m)
-		for i := range masks {
-			k := K()
-			KMOVW(m.As32(), k)
-			masks[i] = k
-			SHRQ(U8(16), m)
-		}
-		return masks
-	}
-	zero, lanes, rest := GP64(), GP64(), GP64()
-	XORQ(zero, zero)
-	MOVQ(n, rest)
-	for i := range masks {
-		MOVQ(rest, lanes)
-		CMPQ(lanes, U8(8))
-		eight := GP64()
-		MOVQ(U32(8), eight)
-		CMOVQGT(eight, lanes)
-		TESTQ(lanes, lanes)
-		CMOVQLT(zero, lanes)
-		masks[i] = w.MaskOf(lanes)
-		SUBQ(U8(8), rest)
+	for v := range masks {
+		masks[v] = w.MaskAt(n, v)
 	}
 	return masks
+}
+
+// MaskAt is the mask of vector v of n lanes, n at least 0 and, with 512 bits, at most 255.
+func (w W) MaskAt(n reg.GPVirtual, v int) reg.Register {
+	lanes := GP64()
+	if w == AVX512 {
+		k := K()
+		MOVQ(I32(-1), lanes)
+		BZHIQ(n, lanes, lanes)
+		SHRQ(U8(16*v), lanes)
+		KMOVW(lanes.As32(), k)
+		return k
+	}
+	bound := GP64()
+	MOVQ(n, lanes)
+	SUBQ(U8(w.N()*v), lanes)
+	XORQ(bound, bound)
+	TESTQ(lanes, lanes)
+	CMOVQLT(bound, lanes)
+	MOVQ(U32(w.N()), bound)
+	CMPQ(lanes, bound)
+	CMOVQGT(bound, lanes)
+	return w.MaskOf(lanes)
 }
 
 // LoadMask reads the vector at m; masked lanes are 0 and not touched.
