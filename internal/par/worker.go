@@ -13,7 +13,7 @@ type worker struct {
 	job  atomic.Pointer[loop] // offered; nil: none; or one of the two below
 	wake chan struct{}
 
-	rest, tired int      // times to park at once; of them after the next vain spin, about half
+	rest, tired int      // times to park at once: now, and after the latest vain spin
 	_           [64]byte // no two in one cache line
 }
 
@@ -28,6 +28,9 @@ const (
 	idle   = 20 * time.Microsecond
 	finish = 10 * time.Microsecond
 )
+
+// exhausted is the most times that a worker parks without spinning first.
+const exhausted = 255
 
 // spin counts the turns of a loop that waits.
 type spin struct {
@@ -100,13 +103,17 @@ func (w *worker) take() *loop {
 				return l
 			}
 		} else {
-			for s := (spin{limit: idle}); s.more(); {
+			s := spin{limit: idle}
+			for s.more() {
 				if l := w.poll(); l != nil {
-					w.tired = 0
+					w.tired /= 2
 					return l
 				}
 			}
-			w.tired = min(2*w.tired+1, 63)
+			w.tired = min(2*w.tired+1, exhausted)
+			if time.Since(s.start) > 5*idle { // something else ran on this core
+				w.tired = exhausted
+			}
 			w.rest = w.tired
 		}
 		if w.job.CompareAndSwap(nil, asleep) {
