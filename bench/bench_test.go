@@ -28,8 +28,8 @@ func decode(t *testing.T, path string) (rs []record) {
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	figures, chart := filepath.Join(dir, "f.json"), filepath.Join(dir, "f.png")
-	if err := run(t.Context(), []string{"-quick", "-devices", "simd-none,cpu", "-threads", "1", "-json", figures, "-png", chart,
-		"-run", "^(linear|rope|quantize/absmean|train/mlp)/"}); err != nil {
+	if err := run(t.Context(), []string{"-quick", "-devices", "simd-none,cpu", "-threads", "1", "-json", figures,
+		"-png", chart, "-run", "^(linear|rope|quantize/absmean|train/mlp)/"}); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{ // name to unit

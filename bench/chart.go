@@ -34,7 +34,8 @@ func (r *report) writePNG(path string) error {
 	p.Title.Text = fmt.Sprintf("%s, %d threads", processor(), r.threads)
 	p.X.Label.Text = "times the speed of " + r.devs[base].name
 	p.X.Min = 0
-	for _, s := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+	for _, s := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label,
+		&p.Legend.TextStyle} {
 		s.Font.Variant = "Sans"
 	}
 	p.Legend.Top = true

@@ -7,8 +7,8 @@ import (
 	"setun/device"
 )
 
-// kernels are the other kernels of a training step, in its sizes: 4096 tokens, rows of 256 channels, heads of 64, hidden
-// layers of 704.
+// kernels are the other kernels of a training step, in its sizes: 4096 tokens, rows of 256 channels, heads of 64,
+// hidden layers of 704.
 func kernels(quick bool) []benchmark {
 	tokens, width, hidden, context, batch, params := 4096, 256, 704, 256, 16, 1<<22
 	spans, weights := []int{1 << 20, 1 << 24}, 1<<24

@@ -45,7 +45,7 @@ func config(weights llm.Weights, width, depth, context int) llm.Config {
 	c.SetWidth(width)
 	c.Context, c.Weights = context, weights
 	if weights == llm.TernaryWeights {
-		c.Quant = ternary.Config{Rule: ternary.AbsMean}
+		c.Quant = ternary.Config{Rule: ternary.AbsMean, Math: ternary.Int8}
 	}
 	return c
 }
@@ -61,13 +61,14 @@ func gopher(weights llm.Weights, opt string, width, depth, length, batch int) be
 	// A weight costs two products forward and four backward, a channel of attention as in the case attention.
 	matrices := depth*(4*width*width+3*width*c.Hidden) + c.Vocab*width
 	flops := float64(tokens) * (6*float64(matrices) + 7*float64(depth*length*width))
-	return benchmark{name: fmt.Sprintf("%sd=%d,l=%d", name, width, depth), unit: "tokens/s", work: float64(tokens), whole: true,
-		flops: flops, setup: func(dev device.Device) (call, free func(), err error) {
+	return benchmark{name: fmt.Sprintf("%sd=%d,l=%d", name, width, depth), unit: "tokens/s", work: float64(tokens),
+		whole: true, flops: flops, setup: func(dev device.Device) (call, free func(), err error) {
 			m, err := llm.New(tensor.NewMaker(dev, 1), c)
 			if err != nil {
 				return nil, nil, err
 			}
-			b := data.Batch{Shape: []int{batch, length}, Tokens: randomInts(tokens, c.Vocab), Targets: randomInts(tokens, c.Vocab)}
+			b := data.Batch{Shape: []int{batch, length}, Tokens: randomInts(tokens, c.Vocab),
+				Targets: randomInts(tokens, c.Vocab)}
 			return step(dev, optim.Config{Name: opt, Decay: 0.1}, optim.Collect(m.Params()),
 				func(t *autograd.Tape) *autograd.Value { return m.Loss(t, b) })
 		}}
@@ -77,14 +78,15 @@ func gopher(weights llm.Weights, opt string, width, depth, length, batch int) be
 func mlp(weights llm.Weights, in, hidden int) benchmark {
 	const batch, classes = 128, 10
 	flops := 6 * float64(batch*(in*hidden+hidden*hidden+hidden*classes))
-	return benchmark{name: fmt.Sprintf("train/mlp/%s/%d-%d-%d-%d", weights, in, hidden, hidden, classes), unit: "steps/s",
-		work: 1, flops: flops, whole: true, setup: func(dev device.Device) (call, free func(), err error) {
+	name := fmt.Sprintf("train/mlp/%s/%d-%d-%d-%d", weights, in, hidden, hidden, classes)
+	return benchmark{name: name, unit: "steps/s", work: 1, flops: flops, whole: true,
+		setup: func(dev device.Device) (call, free func(), err error) {
 			mk := tensor.NewMaker(dev, 1)
 			layer := func(in, out int) nn.Layer {
 				if weights == llm.FP32Weights {
 					return nn.NewLinear(mk, in, out, true)
 				}
-				return ternary.NewLinear(mk, in, out, true, ternary.Config{Rule: ternary.AbsMean})
+				return ternary.NewLinear(mk, in, out, true, ternary.Config{Rule: ternary.AbsMean, Math: ternary.Int8})
 			}
 			relu := nn.Func((*autograd.Tape).ReLU)
 			m := nn.Sequential{layer(in, hidden), relu, layer(hidden, hidden), relu, nn.NewLinear(mk, hidden, classes, true)}

@@ -1,6 +1,6 @@
 # The environment in which OpenBLAS and PyTorch are fastest: their own choice of kernels, and one pool of threads, which
-# they share only when OpenBLAS is the OpenMP build. OpenBLAS 0.3.21 picks Cooperlake (AVX-512) on Zen 4, which is as fast
-# as SkylakeX there and no slower than Haswell. Usage: . env.sh THREADS
+# they share only when OpenBLAS is the OpenMP build. OpenBLAS 0.3.21 picks Cooperlake (AVX-512) on Zen 4, as fast there
+# as SkylakeX. Usage: . env.sh THREADS
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE OPENBLAS_NUM_THREADS
 blas=$(ls -d /usr/lib/*/openblas-openmp 2>/dev/null | head -n 1)
 [ -n "$blas" ] || { echo "peers: no OpenMP build of OpenBLAS; install libopenblas0-openmp" >&2; exit 1; }

@@ -34,7 +34,8 @@ if __name__ == '__main__':
     shapes = json.load(open(sys.path[0] + '/../shapes.json'))
     for form, m, n, k in shapes['gemm']:
         f = gemm(form, m, n, k, normal(m, k), normal(k, n), np.zeros((m, n), np.float32))
-        emit(f'gemm/f32/{form}m={m},n={n},k={k}', 'openblas', threads, 2e-9 * m * n * k, 'GFLOP/s', rounds(f, count, 0.03))
+        emit(f'gemm/f32/{form}m={m},n={n},k={k}', 'openblas', threads, 2e-9 * m * n * k, 'GFLOP/s',
+             rounds(f, count, 0.03))
     for m, n, k in shapes['linear']:
         x, w, y, dy = normal(m, k), normal(n, k), np.zeros((m, n), np.float32), normal(m, n)
         dx, dw = np.zeros_like(x), np.zeros_like(w)

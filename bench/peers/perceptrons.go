@@ -63,8 +63,8 @@ func perceptrons(devs map[string]device.Device, threads int) (ps []peer, err err
 func ourMLP(d device.Device) func() {
 	mk := tensor.NewMaker(d, 1)
 	relu := nn.Func((*autograd.Tape).ReLU)
-	m := nn.Sequential{nn.NewLinear(mk, widths[0], widths[1], true), relu, nn.NewLinear(mk, widths[1], widths[2], true), relu,
-		nn.NewLinear(mk, widths[2], widths[3], true)}
+	m := nn.Sequential{nn.NewLinear(mk, widths[0], widths[1], true), relu,
+		nn.NewLinear(mk, widths[1], widths[2], true), relu, nn.NewLinear(mk, widths[2], widths[3], true)}
 	x := autograd.NewConst(mk.Normal(1, batch, widths[0]))
 	y := autograd.NewConst(tensor.FromInts(d, make([]int32, batch), batch))
 	params := optim.Collect(m.Params())

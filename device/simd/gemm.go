@@ -21,14 +21,7 @@ const (
 	packBytes = 16 << 20
 )
 
-// lanes is the number of float32 in a vector, panel the columns of a tile.
-func (d *Device) lanes() int {
-	if d.tier >= AVX512 {
-		return 16
-	}
-	return 8
-}
-
+// panel is the columns of a tile.
 func (d *Device) panel() int {
 	if d.tier >= AVX512 {
 		return 64
