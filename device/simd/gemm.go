@@ -289,9 +289,11 @@ func (t *tiler) setA(a matrix) { t.a, t.ars, t.acs = &a.x[0], 4*a.rs, 4*a.cs }
 // run computes m rows and n columns, at most a panel, at c.
 func (t *tiler) run(c *float32, m, n int) {
 	a := t.a
-	for m > 0 {
+	for {
 		rows := t.tile(a, c, m, n)
-		m -= rows
+		if m -= rows; m == 0 {
+			return
+		}
 		a = (*float32)(unsafe.Add(unsafe.Pointer(a), rows*t.ars))
 		c = (*float32)(unsafe.Add(unsafe.Pointer(c), rows*t.cs))
 	}
