@@ -51,8 +51,9 @@ func (d *Device) QuantizeWeights(codes, scale, w device.Mem, s device.WeightQuan
 	quantize := func(lo, hi int) {
 		part := scratch.Get[float64](ceil(n, device.LaneChunk))
 		defer part.Free()
+		z := group{Device: d, part: part.X}
 		for g := lo; g < hi; g++ {
-			z := group{d, q0[g*n : (g+1)*n], w0[g*n : (g+1)*n], part.X}
+			z.q, z.w = q0[g*n:(g+1)*n], w0[g*n:(g+1)*n]
 			z.quantize(&s0[g], s)
 		}
 	}
