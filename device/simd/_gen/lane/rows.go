@@ -1,7 +1,6 @@
 package lane
 
 import (
-	"fmt"
 	"math"
 
 	. "github.com/mmcloughlin/avo/build"
@@ -339,54 +338,4 @@ func (l Lanes) Sum() reg.VecVirtual {
 	VPERMILPD(U8(1), x, t)
 	VADDSD(t, x, x)
 	return x
-}
-
-// Exponential returns the code of Exp in place. With 256 bits the constants stay in memory: it takes two registers.
-func (w W) Exponential() func(x reg.VecVirtual) {
-	if w == AVX512 {
-		return w.NewExp().Of
-	}
-	return func(x reg.VecVirtual) {
-		n, p := w.Vec(), w.Vec()
-		float := func(f float32) Mem { return vector(math.Float32bits(f)) }
-		VMOVUPS(float(89), n)
-		VMINPS(x, n, x)
-		VMOVUPS(float(-105), n)
-		VMAXPS(x, n, x)
-		VMULPS(float(math.Log2E), x, n)
-		w.RoundEven(n, n)
-		VFMADD231PS(float(-0.693359375), n, x)
-		VFMADD231PS(float(2.12194440e-4), n, x)
-		VMOVUPS(float(expPoly[0]), p)
-		for _, c := range expPoly[1:6] {
-			VFMADD213PS(float(c), x, p)
-		}
-		VMULPS(x, p, p)
-		VFMADD213PS(x, x, p)
-		VADDPS(float(1), p, p)
-		VCVTPS2DQ(n, n)
-		VPSRAD(U8(1), n, x)
-		VPSUBD(x, n, n)
-		for _, half := range []reg.VecVirtual{x, n} {
-			VPADDD(vector(127), half, half)
-			VPSLLD(U8(23), half, half)
-		}
-		VMULPS(x, p, p)
-		VMULPS(n, p, x)
-	}
-}
-
-var vectors = map[uint32]Mem{}
-
-// vector is a constant of eight 32-bit words.
-func vector(bits uint32) Mem {
-	m, ok := vectors[bits]
-	if !ok {
-		m = GLOBL(fmt.Sprintf("v%08x", bits), RODATA|NOPTR)
-		for i := range 8 {
-			DATA(4*i, U32(bits))
-		}
-		vectors[bits] = m
-	}
-	return m
 }

@@ -12,7 +12,7 @@ func logSumExp(w W) {
 	w.Func("logSumExp", "func(top, sum, x *float32, rows, cols int)",
 		"top[i] = max x[i,:], 0 if that is infinite; sum[i] = sum of exp(x[i,:] - top[i]); rows > 0")
 	top, sum, x := Ptr("top"), Ptr("sum"), Ptr("x")
-	exp := w.Exponential()
+	exp := w.NewExp().Of
 	rows([]reg.GPVirtual{x}, func(cols func() reg.GPVirtual) {
 		bits, magnitude, zero := GP32(), GP32(), GP32()
 		VMOVD(largest(w, Clone(x), cols()), bits)
@@ -42,7 +42,7 @@ func crossEntropyGrad(w W) {
 	w.Func("crossEntropyGrad", "func(dx, lse, x *float32, targets *int32, rows, cols int, scale float32)",
 		"dx[i,j] += scale * (exp(x[i,j] - lse[i]) - [j = targets[i]]) where targets[i] >= 0; rows > 0")
 	dx, lse, x, targets := Ptr("dx"), Ptr("lse"), Ptr("x"), Ptr("targets")
-	scale, exp := w.Arg("scale"), w.Exponential()
+	scale, exp := w.Arg("scale"), w.NewExp().Of
 	rows([]reg.GPVirtual{dx, x}, func(cols func() reg.GPVirtual) {
 		skip := Fresh("skip")
 		t := GP64()

@@ -15,7 +15,7 @@ func expRow(w W) {
 		"y[i] = exp(x[i]*scale - top); returns the sum of y")
 	y, x, n := Ptr("y"), Ptr("x"), Ptr("n")
 	scale, top := w.Arg("scale"), w.Arg("top")
-	exp, sum := w.Exponential(), w.Zeros(4)
+	exp, sum := w.NewExp().Of, w.Zeros(4)
 	w.Each(n, 4, []reg.GPVirtual{y, x}, func(s Span) {
 		v := s.Load(x)
 		VFMSUB213PS(top, scale, v)
@@ -56,7 +56,7 @@ func probGrad(w W) {
 		"p[i] = exp(p[i]*scale - lse); ds[i] = p[i] * (ds[i]-delta)")
 	p, ds, n := Ptr("p"), Ptr("ds"), Ptr("n")
 	scale, lse, delta := w.Arg("scale"), w.Arg("lse"), w.Arg("delta")
-	exp := w.Exponential()
+	exp := w.NewExp().Of
 	w.Each(n, 4, []reg.GPVirtual{p, ds}, func(s Span) {
 		v := s.Load(p)
 		VFMSUB213PS(lse, scale, v)
@@ -111,7 +111,7 @@ func softmax(w W) {
 	w.Func("softmax", "func(y, x *float32, rows, cols int)",
 		"y[i,:] = exp(x[i,:] - max) / sum of the same; rows > 0")
 	y, x := Ptr("y"), Ptr("x")
-	exp := w.Exponential()
+	exp := w.NewExp().Of
 	rows([]reg.GPVirtual{y, x}, func(cols func() reg.GPVirtual) {
 		top := w.Broadcast(largest(w, Clone(x), cols()))
 		sum := w.Zeros(4)
