@@ -32,7 +32,7 @@ func attentionPairs(s AttentionShape) int64 {
 	if s.Causal {
 		pairs = 0
 		for i := range s.Queries {
-			pairs += int64(min(max(i+s.Keys-s.Queries+1, 0), s.Keys))
+			pairs += int64(s.Sees(i))
 		}
 	}
 	return int64(s.Batch) * int64(s.Heads) * pairs * int64(s.Dim)

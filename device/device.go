@@ -229,6 +229,14 @@ type AttentionShape struct {
 	KVStride             int
 }
 
+// Sees is the number of keys that query i sees: the first ones.
+func (s AttentionShape) Sees(i int) int {
+	if !s.Causal {
+		return s.Keys
+	}
+	return min(s.Keys, max(0, i+1+s.Keys-s.Queries))
+}
+
 // KV is the distance in elements between two sequences of k or v.
 func (s AttentionShape) KV() int {
 	if s.KVStride != 0 {

@@ -37,26 +37,18 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 	})
 }
 
-// sees is the number of keys that query i sees: the first ones.
-func (a *attention) sees(i int) int {
-	if !a.Causal {
-		return a.Keys
-	}
-	return min(a.Keys, max(0, i+1+a.Keys-a.Queries))
-}
-
 // atQ and atKV are where query i of head h, and key 0 of its key head, lie in sequence b.
 func (a *attention) atQ(b, i, h int) int { return ((b*a.Queries+i)*a.Heads + h) * a.Dim }
 func (a *attention) atKV(b, h int) int   { return b*a.strideB + h*a.KVHeads/a.Heads*a.Dim }
 
 // forward computes queries [i, i+m) of head h in sequence b.
 func (a *attention) forward(b, h, i, m int) {
-	at, kv, keys := a.atQ(b, i, h), a.atKV(b, h), a.sees(i+m-1)
+	at, kv, keys := a.atQ(b, i, h), a.atKV(b, h), a.Sees(i+m-1)
 	ld := packed(keys)
 	p := borrow[float32](m * ld)
 	defer p.giveBack()
 	// All m queries see the first keys: one product. The rest goes row by row, up to what each may see.
-	all := a.sees(i)
+	all := a.Sees(i)
 	if m < 8 {
 		all = 0
 	}
@@ -70,7 +62,7 @@ func (a *attention) forward(b, h, i, m int) {
 	}
 	var inv [queryBlock]float32
 	for r := range m {
-		row := p.x[r*ld:][:a.sees(i+r)]
+		row := p.x[r*ld:][:a.Sees(i+r)]
 		top := maxRow(row)
 		sum := expRow(row, row, top)
 		if len(row) > 0 {
@@ -88,7 +80,7 @@ func (a *attention) forward(b, h, i, m int) {
 	}
 	for r := range m {
 		y := a.out[at+r*a.rowQ:][:a.Dim]
-		if rest := a.sees(i+r) - all; rest > 0 {
+		if rest := a.Sees(i+r) - all; rest > 0 {
 			addRows(y, 1, p.x[r*ld+all:], 1, a.v[kv+all*a.rowKV:], a.rowKV, rest)
 		}
 		for j := range y {
@@ -144,7 +136,7 @@ func (a *attention) backward(b, h, group int) {
 	for end := h + group; h < end; h++ {
 		for i := 0; i < a.Queries; i += queryBlockGrad {
 			m := min(queryBlockGrad, a.Queries-i)
-			at, keys := a.atQ(b, i, h), a.sees(i+m-1)
+			at, keys := a.atQ(b, i, h), a.Sees(i+m-1)
 			if keys == 0 {
 				continue
 			}
@@ -152,7 +144,7 @@ func (a *attention) backward(b, h, group int) {
 			a.scores(p.x, ld, m, keys, a.Scale, q, k)
 			a.scores(ds.x, ld, m, keys, 1, dout, v)
 			for r := range m {
-				n := a.sees(i + r)
+				n := a.Sees(i + r)
 				p, ds := p.x[r*ld:][:keys], ds.x[r*ld:][:keys]
 				delta := float32(dot(dout[r*a.rowQ:][:a.Dim], a.out[at+r*a.rowQ:][:a.Dim]))
 				expRow(p[:n], p[:n], a.lse[(b*a.Heads+h)*a.Queries+i+r])

@@ -40,10 +40,10 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 	// A task is some queries of one head; few heads share their queries out, each task packing K anew.
 	parts := 1
 	if heads, threads := s.Batch*s.Heads, par.Threads(d.Threads); heads < 4*threads && threads > 1 {
-		parts = min((4*threads+heads-1)/heads, (s.Queries+gradQueries-1)/gradQueries)
+		parts = min(ceil(4*threads, heads), ceil(s.Queries, gradQueries))
 	}
-	each := ((s.Queries+parts-1)/parts + tileM - 1) / tileM * tileM
-	parts = (s.Queries + each - 1) / each
+	each := ceil(ceil(s.Queries, parts), tileM) * tileM
+	parts = ceil(s.Queries, each)
 	grain := 1 + serial/(max(s.Keys, 1)*each*s.Dim)
 	par.For(d.Threads, s.Batch*s.Heads*parts, grain, func(lo, hi int) {
 		for t := lo; t < hi; t++ {
@@ -53,14 +53,6 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 	})
 }
 
-// sees is the number of keys that query i sees: the first ones.
-func (a *attention) sees(i int) int {
-	if !a.Causal {
-		return a.Keys
-	}
-	return min(a.Keys, max(0, i+1+a.Keys-a.Queries))
-}
-
 // atQ and atKV are where query i of head h, and key 0 of its key head, lie in sequence b.
 func (a *attention) atQ(b, i, h int) int { return ((b*a.Queries+i)*a.Heads + h) * a.Dim }
 func (a *attention) atKV(b, h int) int   { return b*a.strideB + h*a.KVHeads/a.Heads*a.Dim }
@@ -68,7 +60,7 @@ func (a *attention) atKV(b, h int) int   { return b*a.strideB + h*a.KVHeads/a.He
 // turned packs the first keys of x, K or V, as the right side (Dim, keys) of a product.
 func (a *attention) turned(x []float32, keys int) scratch.Buf[float32] {
 	w := a.d.panel()
-	buf := scratch.Get[float32]((keys + w - 1) / w * w * a.Dim)
+	buf := scratch.Get[float32](ceil(keys, w) * w * a.Dim)
 	if keys > 0 {
 		a.d.pack(buf.X, matrix{x, 1, a.rowKV}, a.Dim, keys, 1)
 	}
@@ -102,7 +94,7 @@ func (a *attention) mix(y []float32, ldy, m, k int, alpha, beta float32, s matri
 // forward computes queries [i, end) of head h in sequence b.
 func (a *attention) forward(b, h, i, end int) {
 	d, kv := a.d, a.atKV(b, h)
-	keys := a.sees(end - 1)
+	keys := a.Sees(end - 1)
 	kt := a.turned(a.k[kv:], keys)
 	defer kt.Free()
 	const ld = keyBlock + keyPad
@@ -111,7 +103,7 @@ func (a *attention) forward(b, h, i, end int) {
 	s := buf.X
 	for ; i < end; i += tileM {
 		m := min(tileM, end-i)
-		n, at := a.sees(i+m-1), a.atQ(b, i, h)
+		n, at := a.Sees(i+m-1), a.atQ(b, i, h)
 		var top, sum [tileM]float32
 		for r := range m {
 			top[r] = float32(math.Inf(-1))
@@ -123,7 +115,7 @@ func (a *attention) forward(b, h, i, end int) {
 			cn := min(keyBlock, n-c)
 			a.scores(s, ld, m, c, cn, a.Scale, a.q[at:], kt.X)
 			for r := range m {
-				seen := max(0, min(a.sees(i+r)-c, cn))
+				seen := max(0, min(a.Sees(i+r)-c, cn))
 				row := s[r*ld:][:cn]
 				clear(row[seen:])
 				if seen == 0 {
@@ -133,7 +125,7 @@ func (a *attention) forward(b, h, i, end int) {
 				if c > 0 && t != top[r] {
 					f := float32(math.Exp(float64(top[r] - t)))
 					sum[r] *= f
-					d.scaleRow(a.out[at+r*a.rowQ:][:a.Dim], f)
+					a.scaleOut(at+r*a.rowQ, f)
 				}
 				top[r] = t
 				sum[r] += d.expRow(row[:seen], row[:seen], 1, t)
@@ -145,8 +137,8 @@ func (a *attention) forward(b, h, i, end int) {
 			a.mix(a.out[at:], a.rowQ, m, cn, 1, beta, matrix{s, ld, 1}, a.v[kv+c*a.rowKV:], a.rowKV)
 		}
 		for r := range m {
-			if a.sees(i+r) > 0 {
-				d.scaleRow(a.out[at+r*a.rowQ:][:a.Dim], 1/sum[r])
+			if a.Sees(i+r) > 0 {
+				a.scaleOut(at+r*a.rowQ, 1/sum[r])
 			}
 			if a.lse != nil {
 				a.lse[(b*a.Heads+h)*a.Queries+i+r] = float32(float64(top[r]) + math.Log(float64(sum[r])))
@@ -206,7 +198,7 @@ func (a *attention) backward(b, h, group int) {
 func (a *attention) gradBlock(b, h, i, m, c, n, ld int, p, ds, delta, kt, vt []float32) {
 	kv, at := a.atKV(b, h)+c*a.rowKV, a.atQ(b, i, h)
 	lse := a.lse[(b*a.Heads+h)*a.Queries+i:]
-	sees := func(r int) int { return max(0, min(a.sees(i+r)-c, n)) }
+	sees := func(r int) int { return max(0, min(a.Sees(i+r)-c, n)) }
 	if sees(m-1) == 0 {
 		return
 	}
@@ -218,7 +210,7 @@ func (a *attention) gradBlock(b, h, i, m, c, n, ld int, p, ds, delta, kt, vt []f
 		}
 		a.scores(p[r*ld:], ld, rows, c, seen, a.Scale, a.q[at+r*a.rowQ:], kt)
 		a.scores(ds[r*ld:], ld, rows, c, seen, 1, a.dout[at+r*a.rowQ:], vt)
-		whole := min((seen+tileM-1)/tileM*tileM, n)
+		whole := min(ceil(seen, tileM)*tileM, n)
 		for x := r; x < r+rows; x++ {
 			p, ds, k := p[x*ld:][:whole], ds[x*ld:][:whole], sees(x)
 			if k > 0 {
@@ -249,9 +241,8 @@ func (a *attention) gradBlock(b, h, i, m, c, n, ld int, p, ds, delta, kt, vt []f
 	}
 }
 
-// scaleRow: x *= f.
-func (d *Device) scaleRow(x []float32, f float32) {
-	for i := range x {
-		x[i] *= f
-	}
+// scaleOut: out *= f for the row at at.
+func (a *attention) scaleOut(at int, f float32) {
+	y := a.out[at:][:a.Dim]
+	a.d.scale(y, f, y)
 }

@@ -68,7 +68,7 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 		g.k = 0
 	}
 	if s.Batch == 1 {
-		d.multiplyF32(g, d.Threads)
+		d.multiply(g, d.Threads)
 		return
 	}
 	d.batched(g, s)
@@ -79,7 +79,7 @@ func (d *Device) batched(g gemm, s device.GemmShape) {
 	item := func(z, threads int) {
 		p := g
 		p.a.x, p.b.x, p.c = g.a.x[z*s.StrideA:], g.b.x[z*s.StrideB:], g.c[z*s.StrideC:]
-		d.multiplyF32(p, threads)
+		d.multiply(p, threads)
 	}
 	if s.StrideC == 0 || s.Batch < 4 {
 		for z := range s.Batch {
@@ -97,8 +97,8 @@ func (d *Device) batched(g gemm, s device.GemmShape) {
 // serial is the number of multiplications below which threads do not pay.
 const serial = 1 << 17
 
-// multiplyF32 computes g on at most threads goroutines.
-func (d *Device) multiplyF32(g gemm, threads int) {
+// multiply computes g on at most threads goroutines.
+func (d *Device) multiply(g gemm, threads int) {
 	if g.m*g.n*g.k < serial {
 		threads = 1
 	}
@@ -120,7 +120,7 @@ func (d *Device) multiplyF32(g gemm, threads int) {
 			p.bias = g.bias[j:]
 		}
 		p.b = g.b.at(0, j)
-		buf := scratch.Get[float32]((p.n + w - 1) / w * w * g.k)
+		buf := scratch.Get[float32](ceil(p.n, w) * w * g.k)
 		d.pack(buf.X, p.b, p.k, p.n, threads)
 		d.gemmBlocks(p, buf.X, threads)
 		buf.Free()
@@ -133,7 +133,7 @@ func (d *Device) direct(n int) bool { return d.tier >= AVX512 || n%8 == 0 }
 // pack copies B (k, n) to panels: element (l, j) goes to [j/w][l][j%w]. Columns past n of the last panel are zero.
 func (d *Device) pack(dst []float32, b matrix, k, n, threads int) {
 	w := d.panel()
-	panels := (n + w - 1) / w
+	panels := ceil(n, w)
 	par.For(threads, panels, 1+(taskBytes/4)/(w*max(k, 1)), func(lo, hi int) {
 		for p := lo; p < hi; p++ {
 			d.packPanel(dst[p*w*k:(p+1)*w*k], b.at(0, p*w), k, min(w, n-p*w))
@@ -148,11 +148,7 @@ func (d *Device) packPanel(dst []float32, b matrix, k, n int) {
 	}
 	switch {
 	case b.cs == 1 && n == w:
-		if d.tier >= AVX512 {
-			copyPanelAVX512(&dst[0], &b.x[0], 4*b.rs, k)
-		} else {
-			copyPanelAVX2(&dst[0], &b.x[0], 4*b.rs, k)
-		}
+		wide(d, copyPanelAVX512, copyPanelAVX2)(&dst[0], &b.x[0], 4*b.rs, k)
 	case b.cs == 1:
 		for l := range k {
 			copy(dst[l*w:][:n], b.x[l*b.rs:])
@@ -186,10 +182,10 @@ func turn(dst []float32, ds int, src []float32, ss, rows, cols int) {
 // gemmBlocks multiplies A with packed panels of B, or with B in place if packed is nil.
 func (d *Device) gemmBlocks(g gemm, packed []float32, threads int) {
 	w := d.panel()
-	panels := (g.n + w - 1) / w
+	panels := ceil(g.n, w)
 	threads = par.Threads(threads)
 	bm, bn := blockSizes(g.m, panels, threads)
-	rows, cols := (g.m+bm-1)/bm, (panels+bn-1)/bn
+	rows, cols := ceil(g.m, bm), ceil(panels, bn)
 	par.For(threads, rows*cols, 1, func(lo, hi int) {
 		for t := lo; t < hi; t++ {
 			i, p := t/cols*bm, t%cols*bn
@@ -203,19 +199,19 @@ func (d *Device) gemmBlocks(g gemm, packed []float32, threads int) {
 func blockSizes(m, panels, threads int) (bm, bn int) {
 	bm, bn = blockM, panels
 	if threads > 1 {
-		rows := (m + blockM - 1) / blockM
+		rows := ceil(m, blockM)
 		if rows >= 4*threads {
-			rows = (rows + threads - 1) / threads * threads
+			rows = ceil(rows, threads) * threads
 		} else {
-			for bn > 1 && rows*((panels+bn-1)/bn) < 4*threads {
+			for bn > 1 && rows*ceil(panels, bn) < 4*threads {
 				bn = (bn + 1) / 2
 			}
-			for bm > tileM && (m+bm-1)/bm*((panels+bn-1)/bn) < 2*threads {
+			for bm > tileM && ceil(m, bm)*ceil(panels, bn) < 2*threads {
 				bm -= tileM
 			}
-			rows = (m + bm - 1) / bm
+			rows = ceil(m, bm)
 		}
-		bm = ((m+rows-1)/rows + tileM - 1) / tileM * tileM
+		bm = ceil(ceil(m, rows), tileM) * tileM
 	}
 	return bm, bn
 }
@@ -241,11 +237,7 @@ func (d *Device) gemmBlock(g gemm, packed []float32, i, m, p, n int) {
 		}
 		if buf.X != nil {
 			src := g.a.at(i, l)
-			if d.tier >= AVX512 {
-				compactAVX512(&buf.X[0], &src.x[0], 4*src.cs, k, m)
-			} else {
-				compactAVX2(&buf.X[0], &src.x[0], 4*src.cs, k, m)
-			}
+			wide(d, compactAVX512, compactAVX2)(&buf.X[0], &src.x[0], 4*src.cs, k, m)
 			t.setA(matrix{buf.X, 1, m})
 		}
 		t.cs = 4 * g.ldc
@@ -301,22 +293,12 @@ func (t *tiler) run(c *float32, m, n int) {
 
 // tile computes the next rows and says how many.
 func (t *tiler) tile(a, c *float32, m, n int) int {
-	rows := 0
-	switch {
-	case m >= 6:
-		rows = 6
-	case m >= 4:
-		rows = 4
-	case m >= 2:
-		rows = 2
-	default:
-		rows = 1
-	}
+	rows := [...]int{1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 6}[min(m, tileM)]
 	if t.wide {
-		v := (n + 15) / 16
+		v := ceil(n, 16)
 		tilesAVX512[tileIndex[rows]][v-1](t.k, a, t.ars, t.acs, t.b, t.bs, c, t.cs, n-16*(v-1), t.alpha, t.beta, t.bias)
 	} else {
-		v := (n + 7) / 8
+		v := ceil(n, 8)
 		tilesAVX2[tileIndex[rows]][v-1](t.k, a, t.ars, t.acs, t.b, t.bs, c, t.cs, n-8*(v-1), t.alpha, t.beta, t.bias)
 	}
 	return rows
@@ -343,7 +325,7 @@ var tilesAVX2 = [4][2]tileFunc{
 
 // gemmDots computes few rows as dot products with rows of B' in place: packing B would cost more than the product.
 func (d *Device) gemmDots(g gemm, threads int) {
-	groups := (g.n + 3) / 4
+	groups := ceil(g.n, 4)
 	par.For(threads, groups, 1+serial/(16*g.k*g.m), func(lo, hi int) {
 		var sum [8]float32
 		for j := 4 * lo; j < min(4*hi, g.n); j += 4 {
@@ -377,17 +359,13 @@ func (d *Device) gemmDots(g gemm, threads int) {
 	})
 }
 
+// dots4 multiplies one row of A, or two, with four of B'.
 func (d *Device) dots4(rows, k int, a *float32, as int, b *float32, bs int, sum *[8]float32) {
-	switch {
-	case d.tier >= AVX512 && rows == 2:
-		dots2x4AVX512(k, a, as, b, bs, &sum[0])
-	case d.tier >= AVX512:
-		dots1x4AVX512(k, a, as, b, bs, &sum[0])
-	case rows == 2:
-		dots2x4AVX2(k, a, as, b, bs, &sum[0])
-	default:
-		dots1x4AVX2(k, a, as, b, bs, &sum[0])
+	f := wide(d, dots1x4AVX512, dots1x4AVX2)
+	if rows == 2 {
+		f = wide(d, dots2x4AVX512, dots2x4AVX2)
 	}
+	f(k, a, as, b, bs, &sum[0])
 }
 
 func dotScalar(a, b []float32) float32 {

@@ -35,7 +35,7 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 		d.qdot(y0, xq0, xs0, codes0, ws0, bias0, m, n, k)
 		return
 	}
-	p := d.newProduct(m, n, k)
+	p := d.newQProduct(m, n, k)
 	defer p.free()
 	p.c, p.rs = y0, xs0
 	p.columnScale(ws0)
@@ -59,7 +59,7 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 			p.comp.X[i] = -128 * d.sumCodes(row)
 		}
 	})
-	d.multiply(p)
+	d.qmultiply(p)
 }
 
 func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math) {
@@ -71,7 +71,7 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 	if d.Failed() {
 		return
 	}
-	p := d.newProduct(m, k, n)
+	p := d.newQProduct(m, k, n)
 	defer p.free()
 	p.c, p.mode = dx0, accumulate
 	p.ownA()
@@ -89,7 +89,7 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 			p.rs[i], p.comp.X[i] = d.gradRow(p.a[i*p.depth:][:p.depth], dy0[i*n:][:n], ws0)
 		}
 	})
-	d.multiply(p)
+	d.qmultiply(p)
 }
 
 func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
@@ -101,7 +101,7 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 	if d.Failed() {
 		return
 	}
-	p := d.newProduct(n, k, m)
+	p := d.newQProduct(n, k, m)
 	defer p.free()
 	p.c, p.mode, p.turned = dw0, accumulate, true
 	p.ownA()
@@ -110,7 +110,7 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 	defer hs.Free()
 	p.rs = hs.X
 	d.gradCols(p, dy0, xq0, xs0)
-	d.multiply(p)
+	d.qmultiply(p)
 }
 
 var one = []float32{1}
@@ -118,7 +118,7 @@ var one = []float32{1}
 // prepare runs fill on ranges of rows and pack on every panel, in one parallel loop.
 func (d *Device) prepare(panels, panelBytes int, pack func(j int), rows, rowBytes int, fill func(lo, hi int)) {
 	step := max(1, taskBytes/rowBytes)
-	tasks := (rows + step - 1) / step
+	tasks := ceil(rows, step)
 	par.For(d.Threads, panels+tasks, 1, func(lo, hi int) {
 		if lo < tasks {
 			fill(lo*step, min(min(hi, tasks)*step, rows))
@@ -136,8 +136,8 @@ const (
 	accumulate
 )
 
-// product is c = float32(a b) * rs * cs, then + bias or + c; a (m, k) and b (k, n).
-type product struct {
+// qproduct is c = float32(a b) * rs * cs, then + bias or + c; a (m, k) and b (k, n).
+type qproduct struct {
 	c       []float32
 	m, n, k int
 	depth   int // k in whole groups
@@ -155,27 +155,27 @@ type product struct {
 	mine   scratch.Buf[int8] // a, unless it is the caller's
 }
 
-func (d *Device) newProduct(m, n, k int) *product {
-	p := &product{m: m, n: n, k: k, depth: (k + 3) &^ 3, panels: (n + panelCols - 1) / panelCols}
-	p.comp = scratch.Get[int32]((m + blockRows - 1) / blockRows * blockRows)
+func (d *Device) newQProduct(m, n, k int) *qproduct {
+	p := &qproduct{m: m, n: n, k: k, depth: (k + 3) &^ 3, panels: ceil(n, panelCols)}
+	p.comp = scratch.Get[int32](ceil(m, blockRows) * blockRows)
 	p.b = scratch.Get[uint8](p.panels * panelCols * p.depth)
 	return p
 }
 
-func (p *product) free() {
+func (p *qproduct) free() {
 	p.comp.Free()
 	p.b.Free()
 	p.cs.Free()
 	p.mine.Free()
 }
 
-func (p *product) ownA() {
-	p.mine = scratch.Get[int8]((p.m + blockRows - 1) / blockRows * blockRows * p.depth)
+func (p *qproduct) ownA() {
+	p.mine = scratch.Get[int8](ceil(p.m, blockRows) * blockRows * p.depth)
 	p.a = p.mine.X
 }
 
 // columnScale keeps one scale for all columns, or one each.
-func (p *product) columnScale(ws []float32) {
+func (p *qproduct) columnScale(ws []float32) {
 	p.cs = scratch.Get[float32](p.panels * panelCols)
 	if len(ws) > 1 {
 		clear(p.cs.X[copy(p.cs.X, ws[:p.n]):])
@@ -186,10 +186,10 @@ func (p *product) columnScale(ws []float32) {
 	}
 }
 
-func (p *product) panel(j int) []uint8 { return p.b.X[j*panelCols*p.depth:][:panelCols*p.depth] }
+func (p *qproduct) panel(j int) []uint8 { return p.b.X[j*panelCols*p.depth:][:panelCols*p.depth] }
 
 // packRows fills panel j from rows of codes (n, k).
-func (p *product) packRows(j int, codes []int8) {
+func (p *qproduct) packRows(j int, codes []int8) {
 	dst, k := p.panel(j), p.k
 	rows := min(panelCols, p.n-j*panelCols)
 	codes = codes[j*panelCols*k:][:rows*k]
@@ -212,7 +212,7 @@ func (p *product) packRows(j int, codes []int8) {
 }
 
 // packCols fills panel j from columns of codes (k, n), rows of ld.
-func (p *product) packCols(j int, codes []int8, ld, k int) {
+func (p *qproduct) packCols(j int, codes []int8, ld, k int) {
 	dst := p.panel(j)
 	cols := min(panelCols, p.n-j*panelCols)
 	codes = codes[j*panelCols:]
@@ -234,20 +234,20 @@ func (p *product) packCols(j int, codes []int8, ld, k int) {
 	}
 }
 
-// multiply computes all tiles: a panel stays in cache while the blocks of rows pass.
-func (d *Device) multiply(p *product) {
-	blocks := (p.m + blockRows - 1) / blockRows
+// qmultiply computes all tiles: a panel stays in cache while the blocks of rows pass.
+func (d *Device) qmultiply(p *qproduct) {
+	blocks := ceil(p.m, blockRows)
 	work := blockRows * panelCols * p.depth / 64 // cycles
 	par.For(d.Threads, p.panels*blocks, max(1, 1<<15/work), func(lo, hi int) {
 		for t := lo; t < hi; t++ {
 			j, b := t/blocks, t%blocks
-			d.block(p, b*blockRows, j*panelCols)
+			d.qblock(p, b*blockRows, j*panelCols)
 		}
 	})
 }
 
-// block computes rows [i, i+blockRows), columns [j, j+panelCols).
-func (d *Device) block(p *product, i, j int) {
+// qblock computes rows [i, i+blockRows), columns [j, j+panelCols).
+func (d *Device) qblock(p *qproduct, i, j int) {
 	rows, cols := min(blockRows, p.m-i), min(panelCols, p.n-j)
 	a, ars, aks := p.a[i*p.depth:], p.depth, 4
 	if p.turned {
@@ -306,7 +306,7 @@ func (d *Device) qdot(y []float32, xq []int8, xs []float32, codes []int8, ws, bi
 		defer buf.Free()
 		sums := buf.X
 		for i := range m {
-			d.dots(sums, xq[i*k:][:k], codes[lo*k:hi*k])
+			d.qdots(sums, xq[i*k:][:k], codes[lo*k:hi*k])
 			for j, s := range sums {
 				v := float32(float32(s) * xs[i])
 				if len(ws) == 1 {
@@ -323,8 +323,8 @@ func (d *Device) qdot(y []float32, xq []int8, xs []float32, codes []int8, ws, bi
 	})
 }
 
-// dots: sum[j] = x . codes[j], rows of codes of len(x).
-func (d *Device) dots(sum []int32, x, codes []int8) {
+// qdots: sum[j] = x . codes[j], rows of codes of len(x).
+func (d *Device) qdots(sum []int32, x, codes []int8) {
 	k := len(x)
 	fast, deep := len(sum)&^3, k&^15
 	if d.tier == VNNI {
@@ -413,7 +413,7 @@ func roundCode(v float32) int8 { return int8(math.Float32bits(v + 3<<22)) }
 
 // gradCols fills both operands of dw: the columns of dy * xs as A, those of xq as B. It reads dy four rows at a time,
 // first for the maxima, then for the codes.
-func (d *Device) gradCols(p *product, dy []float32, xq []int8, xs []float32) {
+func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
 	n, m := p.m, p.k // of dy (m, n)
 	groups, bytes := p.depth/4, 16*n
 	top, s := scratch.Get[float32](n), scratch.Get[float32](n)
@@ -485,6 +485,6 @@ func (d *Device) gradCols(p *product, dy []float32, xq []int8, xs []float32) {
 func magnitude(v float32) uint32 { return math.Float32bits(v) &^ (1 << 31) }
 
 // word is group g of row j of a turned A.
-func (p *product) word(j, g int) []int8 {
+func (p *qproduct) word(j, g int) []int8 {
 	return p.a[j/blockRows*blockRows*p.depth+4*(g*blockRows+j%blockRows):][:4]
 }

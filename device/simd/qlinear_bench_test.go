@@ -62,7 +62,7 @@ func BenchmarkTile(b *testing.B) {
 	}
 	for _, k := range []int{256, 384, 768, 1152, 2048, 4096} {
 		d := NewTier(1, VNNI)
-		p := d.newProduct(blockRows, panelCols, k)
+		p := d.newQProduct(blockRows, panelCols, k)
 		p.ownA()
 		p.columnScale(one)
 		p.c, p.rs = make([]float32, blockRows*panelCols), make([]float32, blockRows)
@@ -70,7 +70,7 @@ func BenchmarkTile(b *testing.B) {
 			p.turned = turned
 			b.Run(fmt.Sprintf("k=%d/turned=%t", k, turned), func(b *testing.B) {
 				for b.Loop() {
-					d.block(p, 0, 0)
+					d.qblock(p, 0, 0)
 				}
 				b.ReportMetric(2*float64(blockRows*panelCols*k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GOP/s")
 			})

@@ -263,7 +263,7 @@ func TestDots(t *testing.T) {
 			for _, k := range []int{1, 3, 15, 16, 17, 63, 64, 65, 127, 128, 200} {
 				places(t, fmt.Sprintf("%s, n=%d k=%d", tier, n, k), func(p place) {
 					x, codes, sum := p.codes(k), p.codes(n*k), guarded[int32](t, n, p.head)
-					d.dots(sum, x, codes)
+					d.qdots(sum, x, codes)
 					total := int32(0)
 					for j := range sum {
 						want := int32(0)
@@ -340,7 +340,7 @@ func TestGradCols(t *testing.T) {
 				places(t, fmt.Sprintf("%s, m=%d n=%d", tier, m, n), func(pl place) {
 					d := NewTier(1+n%3, tier)
 					dy, xs, xq := pl.floats(m*n, 1e-9), pl.floats(m, 1), pl.codes(m)
-					p := d.newProduct(n, 1, m)
+					p := d.newQProduct(n, 1, m)
 					defer p.free()
 					p.ownA()
 					p.rs, p.turned = make([]float32, n), true

@@ -209,12 +209,17 @@ func (d *Device) Dequantize(y, codes, scale device.Mem, rows, cols int) {
 	if d.Failed() || y0 == nil {
 		return
 	}
+	d.dequantize(y0, q0, s0, rows, cols)
+}
+
+// dequantize: y = codes * scale; scale has one element or one a row.
+func (d *Device) dequantize(y []float32, codes []int8, scale []float32, rows, cols int) {
 	f := wide(d, dequantizeAVX512, dequantizeAVX2)
-	if len(s0) == 1 {
-		d.split(rows*cols, 5, func(lo, hi int) { f(&y0[lo], &q0[lo], &s0[0], 1, hi-lo, 0) })
+	if len(scale) == 1 {
+		d.split(rows*cols, 5, func(lo, hi int) { f(&y[lo], &codes[lo], &scale[0], 1, hi-lo, 0) })
 		return
 	}
-	d.split(rows, 5*cols, func(lo, hi int) { f(&y0[lo*cols], &q0[lo*cols], &s0[lo], hi-lo, cols, 1) })
+	d.split(rows, 5*cols, func(lo, hi int) { f(&y[lo*cols], &codes[lo*cols], &scale[lo], hi-lo, cols, 1) })
 }
 
 func (d *Device) LSQGrad(dscale, dq, w, scale device.Mem, rows, cols, levels int, alpha float32) {

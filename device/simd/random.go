@@ -10,7 +10,7 @@ const philoxBlock = 64
 // philoxSplit calls full on whole blocks and rest on what is left, less than one: ranges of n elements. A counter of
 // [device.Philox] is four elements.
 func (d *Device) philoxSplit(n, bytes int, full, rest func(lo, hi int)) {
-	d.split((n+philoxBlock-1)/philoxBlock, philoxBlock*bytes, func(lo, hi int) {
+	d.split(ceil(n, philoxBlock), philoxBlock*bytes, func(lo, hi int) {
 		lo, hi = lo*philoxBlock, min(hi*philoxBlock, n)
 		end := lo + (hi-lo)/philoxBlock*philoxBlock
 		if lo < end {
@@ -19,6 +19,15 @@ func (d *Device) philoxSplit(n, bytes int, full, rest func(lo, hi int)) {
 		if end < hi {
 			rest(end, hi)
 		}
+	})
+}
+
+// philoxFill calls fill on whole blocks of y, which begin at element at; the last one by way of a buffer.
+func (d *Device) philoxFill(y []float32, bytes int, fill func(y *float32, n, at int)) {
+	d.philoxSplit(len(y), bytes, func(lo, hi int) { fill(&y[lo], hi-lo, lo) }, func(lo, hi int) {
+		var t [philoxBlock]float32
+		fill(&t[0], len(t), lo)
+		copy(y[lo:hi], t[:])
 	})
 }
 
@@ -38,11 +47,7 @@ func (d *Device) Uniform(dst device.Mem, seed uint64, lo, hi float32) {
 			uniformAVX2(y, n, uint64(at/4), uint32(seed), uint32(seed>>32), lo, hi-lo)
 		}
 	}
-	d.philoxSplit(len(y), 4, func(lo, hi int) { fill(&y[lo], hi-lo, lo) }, func(lo, hi int) {
-		var t [philoxBlock]float32
-		fill(&t[0], len(t), lo)
-		copy(y[lo:hi], t[:])
-	})
+	d.philoxFill(y, 4, fill)
 }
 
 func (d *Device) Normal(dst device.Mem, seed uint64, std float32) {
@@ -61,9 +66,5 @@ func (d *Device) Normal(dst device.Mem, seed uint64, std float32) {
 			normalAVX2(y, n, uint64(at/4), uint32(seed), uint32(seed>>32), std)
 		}
 	}
-	d.philoxSplit(len(y), 32, func(lo, hi int) { fill(&y[lo], hi-lo, lo) }, func(lo, hi int) {
-		var t [philoxBlock]float32
-		fill(&t[0], len(t), lo)
-		copy(y[lo:hi], t[:])
-	})
+	d.philoxFill(y, 32, fill)
 }
