@@ -63,12 +63,20 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 }
 
 func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math) {
-	if d.tier == None || math != device.MathInt8 || m <= 0 || n <= 0 || k <= 0 || dx.IsZero() || ws.Len() == 0 {
+	if d.tier == None || m <= 0 || n <= 0 || k <= 0 || dx.IsZero() || ws.Len() == 0 {
 		d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, math)
 		return
 	}
 	dx0, dy0, codes0, ws0 := dx.F32(), dy.F32(), codes.I8(), ws.F32()
 	if d.Failed() {
+		return
+	}
+	if math == device.MathFP32 {
+		w := scratch.Get[float32](n * k)
+		defer w.Free()
+		d.dequantize(w.X, codes0, ws0, n, k)
+		d.multiply(gemm{m: m, n: k, k: n, a: matrix{dy0, n, 1}, b: matrix{w.X, k, 1}, c: dx0, ldc: k, alpha: 1, beta: 1},
+			d.Threads)
 		return
 	}
 	p := d.newQProduct(m, k, n)
@@ -93,12 +101,20 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 }
 
 func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
-	if d.tier == None || math != device.MathInt8 || m <= 0 || n <= 0 || k <= 0 || dw.IsZero() {
+	if d.tier == None || m <= 0 || n <= 0 || k <= 0 || dw.IsZero() {
 		d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, math)
 		return
 	}
 	dw0, dy0, xq0, xs0 := dw.F32(), dy.F32(), xq.I8(), xs.F32()
 	if d.Failed() {
+		return
+	}
+	if math == device.MathFP32 {
+		x := scratch.Get[float32](m * k)
+		defer x.Free()
+		d.dequantize(x.X, xq0, xs0, m, k)
+		d.multiply(gemm{m: n, n: k, k: m, a: matrix{dy0, 1, n}, b: matrix{x.X, k, 1}, c: dw0, ldc: k, alpha: 1, beta: 1},
+			d.Threads)
 		return
 	}
 	p := d.newQProduct(n, k, m)
