@@ -12,8 +12,8 @@ func (t *Tape) AddRows(x, b *Value) *Value {
 	}
 	out := t.result(y)
 	t.push(out, func() {
-		tensor.Axpy(t.grad(x), 1, out.Grad)
 		tensor.SumRows(t.grad(b), out.Grad, 1)
+		t.pass(x, out)
 	})
 	return out
 }

@@ -110,7 +110,7 @@ func step(dev device.Device, c optim.Config, params []optim.Param, loss func(*au
 		tape.Backward(loss(&tape))
 		opt.Step(1, 1)
 		tape.Reset()
-	}, tape.Pool.Close, dev.Sync()
+	}, func() { opt.Free(); tape.Pool.Close() }, dev.Sync()
 }
 
 // generate samples n tokens after a short prompt from a frozen model.

@@ -1,4 +1,3 @@
-// Package scratch lends host memory to kernels: aligned, pooled by powers of two, contents undefined.
 package scratch
 
 import (

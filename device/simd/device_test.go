@@ -1,0 +1,31 @@
+package simd
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestTierByName: SETUN_SIMD takes every tier that there is, and tells what it does not know.
+func TestTierByName(t *testing.T) {
+	for _, want := range Tiers() {
+		name := want.String()
+		t.Setenv("SETUN_SIMD", name)
+		if d, err := New(1); err != nil || d.Tier() != want {
+			t.Errorf("SETUN_SIMD=%s: %v, error %v", name, d, err)
+		}
+	}
+	t.Setenv("SETUN_SIMD", "")
+	if d, err := New(1); err != nil || d.Tier() != best {
+		t.Errorf("no SETUN_SIMD: %v, error %v", d, err)
+	}
+	t.Setenv("SETUN_SIMD", "avx9")
+	if _, err := New(1); err == nil || !strings.Contains(err.Error(), "use one of none, avx2") {
+		t.Errorf("SETUN_SIMD=avx9: %v", err)
+	}
+	if best < VNNI {
+		t.Setenv("SETUN_SIMD", VNNI.String())
+		if _, err := New(1); err == nil || !strings.Contains(err.Error(), "at most "+best.String()) {
+			t.Errorf("SETUN_SIMD=%s: %v", VNNI, err)
+		}
+	}
+}

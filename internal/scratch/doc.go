@@ -1,0 +1,2 @@
+// Package scratch lends host memory to kernels: aligned, pooled by powers of two, contents undefined.
+package scratch
