@@ -22,9 +22,8 @@ import (
 	"testing"
 	"time"
 
-	"setun/train/metrics"
-
 	"setun/device/auto"
+	"setun/train/metrics"
 )
 
 // bin is the folder of the commands in models/, built once.

@@ -73,7 +73,8 @@ func run(ctx context.Context, args []string) error {
 		net = conv
 	}
 	mk := tensor.NewMaker(dev, fl.Seed)
-	m := &classifier{Layers: net(maker{mk, fl.Weights, ternary.Math(fl.Math)}, images.Train.H, images.Train.W, images.Classes), dev: dev}
+	layers := net(maker{mk, fl.Weights, ternary.Math(fl.Math)}, images.Train.H, images.Train.W, images.Classes)
+	m := &classifier{Layers: layers, dev: dev}
 	about := map[string]any{"model": *kind, "weights": fl.Weights, "batch": fl.Batch, "seed": fl.Seed}
 	if fl.Math != "" {
 		about["math"] = fl.Math
@@ -161,7 +162,8 @@ func (mk maker) linear(in, out int) nn.Layer {
 	case "fp32":
 		return nn.NewLinear(mk.Maker, in, out, true)
 	case "five":
-		return ternary.NewLinear(mk.Maker, in, out, true, ternary.Config{Codebook: ternary.Five, SubNorm: true, Math: mk.math})
+		return ternary.NewLinear(mk.Maker, in, out, true,
+			ternary.Config{Codebook: ternary.Five, SubNorm: true, Math: mk.math})
 	}
 	return ternary.NewLinear(mk.Maker, in, out, true, ternary.Config{SubNorm: true, Math: mk.math})
 }

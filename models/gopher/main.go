@@ -1,6 +1,6 @@
 // Gopher trains a 1.58-bit language model on Go source code, evaluates it, and writes code with it.
 //
-//	go run ./models/gopher                                   train for about three minutes, then write some text
+//	go run ./models/gopher                                   train for about a minute, then write some text
 //	go run ./models/gopher -data ~/books -ext .txt -depth 6  another text, a larger model
 //	go run ./models/gopher generate -prompt 'func main() {'
 //	go run ./models/gopher eval -baseline
