@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"setun/device"
+	"setun/internal/par"
 )
 
 // Fill copies a short run of v over and over: copy is the fastest store in Go.
@@ -19,7 +20,7 @@ func (d *Device) Fill(dst device.Mem, v float32) {
 		return
 	}
 	if math.Float32bits(v) == 0 {
-		d.split(len(y), 4, func(lo, hi int) { clear(y[lo:hi]) })
+		par.Each(d.Threads, len(y), taskBytes/4, y, func(y []float32, lo, hi int) { clear(y[lo:hi]) })
 		return
 	}
 	run := make([]float32, min(1024, len(y)))

@@ -134,11 +134,21 @@ func (d *Device) direct(n int) bool { return d.tier >= AVX512 || n%8 == 0 }
 func (d *Device) pack(dst []float32, b matrix, k, n, threads int) {
 	w := d.panel()
 	panels := ceil(n, w)
-	par.For(threads, panels, 1+(taskBytes/4)/(w*max(k, 1)), func(lo, hi int) {
-		for p := lo; p < hi; p++ {
-			d.packPanel(dst[p*w*k:(p+1)*w*k], b.at(0, p*w), k, min(w, n-p*w))
-		}
-	})
+	par.Each(threads, panels, 1+(taskBytes/4)/(w*max(k, 1)), packing{d, dst, b, k, n}, packing.run)
+}
+
+type packing struct {
+	d    *Device
+	dst  []float32
+	b    matrix
+	k, n int
+}
+
+func (j packing) run(lo, hi int) {
+	w, k := j.d.panel(), j.k
+	for p := lo; p < hi; p++ {
+		j.d.packPanel(j.dst[p*w*k:(p+1)*w*k], j.b.at(0, p*w), k, min(w, j.n-p*w))
+	}
 }
 
 func (d *Device) packPanel(dst []float32, b matrix, k, n int) {
@@ -185,13 +195,22 @@ func (d *Device) gemmBlocks(g gemm, packed []float32, threads int) {
 	panels := ceil(g.n, w)
 	threads = par.Threads(threads)
 	bm, bn := blockSizes(g.m, panels, threads)
-	rows, cols := ceil(g.m, bm), ceil(panels, bn)
-	par.For(threads, rows*cols, 1, func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			i, p := t/cols*bm, t%cols*bn
-			d.gemmBlock(g, packed, i, min(bm, g.m-i), p, min(bn, panels-p))
-		}
-	})
+	par.Each(threads, ceil(g.m, bm)*ceil(panels, bn), 1, blocking{d, g, packed, panels, bm, bn}, blocking.run)
+}
+
+type blocking struct {
+	d              *Device
+	g              gemm
+	packed         []float32
+	panels, bm, bn int
+}
+
+func (j blocking) run(lo, hi int) {
+	cols := ceil(j.panels, j.bn)
+	for t := lo; t < hi; t++ {
+		i, p := t/cols*j.bm, t%cols*j.bn
+		j.d.gemmBlock(&j.g, j.packed, i, min(j.bm, j.g.m-i), p, min(j.bn, j.panels-p))
+	}
 }
 
 // blockSizes gives the rows and panels of a block: blocks of rows, and of columns too when the rows are too few to share
@@ -217,7 +236,7 @@ func blockSizes(m, panels, threads int) (bm, bn int) {
 }
 
 // gemmBlock computes rows [i, i+m) of n panels from panel p on.
-func (d *Device) gemmBlock(g gemm, packed []float32, i, m, p, n int) {
+func (d *Device) gemmBlock(g *gemm, packed []float32, i, m, p, n int) {
 	w := d.panel()
 	a := g.a
 	var buf scratch.Buf[float32]

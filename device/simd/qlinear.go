@@ -254,12 +254,20 @@ func (p *qproduct) packCols(j int, codes []int8, ld, k int) {
 func (d *Device) qmultiply(p *qproduct) {
 	blocks := ceil(p.m, blockRows)
 	work := blockRows * panelCols * p.depth / 64 // cycles
-	par.For(d.Threads, p.panels*blocks, max(1, 1<<15/work), func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			j, b := t/blocks, t%blocks
-			d.qblock(p, b*blockRows, j*panelCols)
-		}
-	})
+	par.Each(d.Threads, p.panels*blocks, max(1, 1<<15/work), qblocks{d, p, blocks}, qblocks.run)
+}
+
+type qblocks struct {
+	d      *Device
+	p      *qproduct
+	blocks int // of rows
+}
+
+func (q qblocks) run(lo, hi int) {
+	for t := lo; t < hi; t++ {
+		j, b := t/q.blocks, t%q.blocks
+		q.d.qblock(q.p, b*blockRows, j*panelCols)
+	}
 }
 
 // qblock computes rows [i, i+blockRows), columns [j, j+panelCols).

@@ -34,6 +34,10 @@ func (d *Device) SumRows(dst, x device.Mem, alpha float32, groups, rows, cols in
 		}
 	})
 	n := blocks * cols
+	if groups == 1 { // a bias
+		d.addSum(y[:cols], alpha, part)
+		return
+	}
 	d.split(groups, 8*n, func(lo, hi int) {
 		for g := lo; g < hi; g++ {
 			d.addSum(y[g*cols:(g+1)*cols], alpha, part[g*n:(g+1)*n])
