@@ -45,7 +45,7 @@ func config(weights llm.Weights, width, depth, context int) llm.Config {
 	c.SetWidth(width)
 	c.Context, c.Weights = context, weights
 	if weights == llm.TernaryWeights {
-		c.Quant = ternary.Config{Rule: ternary.AbsMean, Math: ternary.Int8}
+		c.Quant = ternary.Config{Rule: ternary.AbsMean}
 	}
 	return c
 }
@@ -86,7 +86,7 @@ func mlp(weights llm.Weights, in, hidden int) benchmark {
 				if weights == llm.FP32Weights {
 					return nn.NewLinear(mk, in, out, true)
 				}
-				return ternary.NewLinear(mk, in, out, true, ternary.Config{Rule: ternary.AbsMean, Math: ternary.Int8})
+				return ternary.NewLinear(mk, in, out, true, ternary.Config{Rule: ternary.AbsMean})
 			}
 			relu := nn.Func((*autograd.Tape).ReLU)
 			m := nn.Sequential{layer(in, hidden), relu, layer(hidden, hidden), relu, nn.NewLinear(mk, hidden, classes, true)}

@@ -51,7 +51,7 @@ func (m Math) kernel() device.Math {
 }
 
 // Config says how a layer quantizes. The zero Config is the default: ternary, TWN with threshold 0.7, one scale per
-// tensor, int8 activations, no norm, float32 gradients.
+// tensor, int8 activations, no norm, int8 products in the gradients.
 type Config struct {
 	Codebook  Codebook `json:"codebook,omitempty"`   // default Ternary
 	Rule      Rule     `json:"rule,omitempty"`       // default TWN, for Five AbsMean
@@ -59,7 +59,7 @@ type Config struct {
 	PerRow    bool     `json:"per_row,omitempty"`    // one scale per output instead of one per tensor
 	FloatActs bool     `json:"float_acts,omitempty"` // leave activations float32
 	SubNorm   bool     `json:"sub_norm,omitempty"`   // RMSNorm with gain before the activations are quantized (SubLN)
-	Math      Math     `json:"math,omitempty"`       // of the gradients; default FP32
+	Math      Math     `json:"math,omitempty"`       // of the gradients; default Int8, with FloatActs FP32
 }
 
 // withDefaults fills in the zero fields.
@@ -77,7 +77,10 @@ func (c Config) withDefaults() Config {
 		c.Threshold = 0.7
 	}
 	if c.Math == "" {
-		c.Math = FP32
+		c.Math = Int8
+		if c.FloatActs {
+			c.Math = FP32
+		}
 	}
 	return c
 }

@@ -353,8 +353,9 @@ func TestQuantizesOncePerChange(t *testing.T) {
 func TestLambda(t *testing.T) {
 	const in, out = 12, 5
 	dev := cpu.New(0)
-	for _, c := range []ternary.Config{{}, {FloatActs: true}, {PerRow: true, Codebook: ternary.Five},
-		{Rule: ternary.LSQ}} {
+	for _, c := range []ternary.Config{{Math: ternary.FP32}, {FloatActs: true},
+		{PerRow: true, Codebook: ternary.Five, Math: ternary.FP32},
+		{Rule: ternary.LSQ, Math: ternary.FP32}} {
 		l := ternary.NewLinear(tensor.NewMaker(dev, 1), in, out, false, c)
 		x := autograd.NewParam(tensor.FromFloats(dev, normal(2, 3*in), 3, in))
 		codes, scales := quantize(c, l.Weight.T.Floats(), out)

@@ -24,18 +24,27 @@ type qlinear struct {
 	acc             bool
 }
 
-func (q *qlinear) run(threads int) {
+func (q qlinear) run(threads int) {
 	if q.m <= 0 || q.n <= 0 {
 		return
 	}
 	tm, tn := taskSize(threads, 1, q.m, q.n)
 	rows, cols := (q.m+tm-1)/tm, (q.n+tn-1)/tn
-	par.For(threads, rows*cols, 1, func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			i, j := t/cols*tm, t%cols*tn
-			q.tile(i, min(tm, q.m-i), j, min(tn, q.n-j))
-		}
-	})
+	par.Each(threads, rows*cols, 1, qtiles{q, tm, tn}, qtiles.compute)
+}
+
+// qtiles are the tasks of a product, tm rows and tn columns each.
+type qtiles struct {
+	qlinear
+	tm, tn int
+}
+
+func (q qtiles) compute(lo, hi int) {
+	cols := (q.n + q.tn - 1) / q.tn
+	for t := lo; t < hi; t++ {
+		i, j := t/cols*q.tm, t%cols*q.tn
+		q.tile(i, min(q.tm, q.m-i), j, min(q.tn, q.n-j))
+	}
 }
 
 // put scales the sum of element (i, j), in the one order that gives the same bits everywhere.
@@ -103,26 +112,34 @@ func (d *Device) gradX8(dx, dy []float32, codes []int8, ws []float32, m, n, k in
 	hq, hs := borrow[int8](m*n), borrow[float32](m)
 	defer hq.giveBack()
 	defer hs.giveBack()
-	d.par(m, 2*n*cheap, func(lo, hi int) {
-		buf := borrow[float32](n)
-		defer buf.giveBack()
-		for i := lo; i < hi; i++ {
-			h := dy[i*n:][:n]
-			if len(ws) > 1 {
-				for j, v := range h {
-					buf.x[j] = v * ws[j]
-				}
-				h = buf.x
-			}
-			hs.x[i] = quantizeAbove(hq.x[i*n:][:n], h, device.GradFloor)
-		}
-	})
+	par.Each(d.Threads, m, max(1, task/(2*n*cheap+1)), gradRows{hq.x, hs.x, dy, ws, n}, gradRows.quantize)
 	if len(ws) > 1 {
 		ws = one
 	}
-	q := qlinear{y: dx, xs: hs.x, ws: ws, a: operand{q: hq.x, ld: n}, b: operand{q: codes, ld: k, trans: true},
-		m: m, n: k, k: n, acc: true}
-	q.run(d.Threads)
+	qlinear{y: dx, xs: hs.x, ws: ws, a: operand{q: hq.x, ld: n}, b: operand{q: codes, ld: k, trans: true},
+		m: m, n: k, k: n, acc: true}.run(d.Threads)
+}
+
+// gradRows quantizes rows of dy, times ws if it has a scale for each column.
+type gradRows struct {
+	q         []int8
+	s, dy, ws []float32
+	n         int
+}
+
+func (g gradRows) quantize(lo, hi int) {
+	buf := borrow[float32](g.n)
+	defer buf.giveBack()
+	for i := lo; i < hi; i++ {
+		h := g.dy[i*g.n:][:g.n]
+		if len(g.ws) > 1 {
+			for j, v := range h {
+				buf.x[j] = v * g.ws[j]
+			}
+			h = buf.x
+		}
+		g.s[i] = quantizeAbove(g.q[i*g.n:][:g.n], h, device.GradFloor)
+	}
 }
 
 var one = []float32{1}
@@ -145,22 +162,31 @@ func (d *Device) gradW8(dw, dy []float32, xq []int8, xs []float32, m, n, k int) 
 	hq, hs := borrow[int8](n*m), borrow[float32](n) // turned around: (n, m)
 	defer hq.giveBack()
 	defer hs.giveBack()
-	d.par(n, 4*m*cheap, func(lo, hi int) {
-		buf := borrow[float32](tileM * m)
-		defer buf.giveBack()
-		for ; lo < hi; lo += tileM {
-			cols := min(tileM, hi-lo)
-			for i := range m {
-				for j, v := range dy[i*n+lo:][:cols] {
-					buf.x[j*m+i] = v * xs[i]
-				}
-			}
-			for j := range cols {
-				hs.x[lo+j] = quantizeAbove(hq.x[(lo+j)*m:][:m], buf.x[j*m:][:m], device.GradFloor)
+	par.Each(d.Threads, n, max(1, task/(4*m*cheap+1)), gradCols{hq.x, hs.x, dy, xs, m, n}, gradCols.quantize)
+	qlinear{y: dw, xs: hs.x, ws: one, a: operand{q: hq.x, ld: m}, b: operand{q: xq, ld: k, trans: true},
+		m: n, n: k, k: m, acc: true}.run(d.Threads)
+}
+
+// gradCols quantizes columns of dy, the rows of which are times xs.
+type gradCols struct {
+	q         []int8
+	s, dy, xs []float32
+	m, n      int
+}
+
+func (g gradCols) quantize(lo, hi int) {
+	m := g.m
+	buf := borrow[float32](tileM * m)
+	defer buf.giveBack()
+	for ; lo < hi; lo += tileM {
+		cols := min(tileM, hi-lo)
+		for i := range m {
+			for j, v := range g.dy[i*g.n+lo:][:cols] {
+				buf.x[j*m+i] = v * g.xs[i]
 			}
 		}
-	})
-	q := qlinear{y: dw, xs: hs.x, ws: one, a: operand{q: hq.x, ld: m}, b: operand{q: xq, ld: k, trans: true},
-		m: n, n: k, k: m, acc: true}
-	q.run(d.Threads)
+		for j := range cols {
+			g.s[lo+j] = quantizeAbove(g.q[(lo+j)*m:][:m], buf.x[j*m:][:m], device.GradFloor)
+		}
+	}
 }

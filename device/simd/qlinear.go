@@ -41,7 +41,6 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 	p.columnScale(ws0)
 	if bias0 != nil {
 		p.mode, p.bias = addBias, scratch.Get[float32](p.panels*panelCols)
-		defer p.bias.Free()
 		clear(p.bias.X[copy(p.bias.X, bias0[:n]):])
 	}
 	if k%4 == 0 {
@@ -169,10 +168,15 @@ type qproduct struct {
 	cs     scratch.Buf[float32]
 	bias   scratch.Buf[float32]
 	mine   scratch.Buf[int8] // a, unless it is the caller's
+
+	mu sync.Mutex // of what the tasks add up
 }
 
+var qproducts = sync.Pool{New: func() any { return new(qproduct) }}
+
 func (d *Device) newQProduct(m, n, k int) *qproduct {
-	p := &qproduct{m: m, n: n, k: k, depth: (k + 3) &^ 3, panels: ceil(n, panelCols)}
+	p := qproducts.Get().(*qproduct)
+	p.m, p.n, p.k, p.depth, p.panels = m, n, k, (k+3)&^3, ceil(n, panelCols)
 	p.comp = scratch.Get[int32](ceil(m, blockRows) * blockRows)
 	p.b = scratch.Get[uint8](p.panels * panelCols * p.depth)
 	return p
@@ -182,7 +186,10 @@ func (p *qproduct) free() {
 	p.comp.Free()
 	p.b.Free()
 	p.cs.Free()
+	p.bias.Free()
 	p.mine.Free()
+	*p = qproduct{}
+	qproducts.Put(p)
 }
 
 func (p *qproduct) ownA() {
@@ -447,7 +454,6 @@ func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
 	if d.tier >= AVX512 {
 		maxima, codes = gradColMaxAVX512, gradColAVX512
 	}
-	var mu sync.Mutex
 	clear(top.X)
 	d.prepare(p.panels, 4*panelCols*m, func(j int) { p.packCols(j, xq, p.n, m) }, groups, bytes, func(lo, hi int) {
 		mine := scratch.Get[float32](n)
@@ -464,8 +470,8 @@ func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
 				}
 			}
 		}
-		mu.Lock()
-		defer mu.Unlock()
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		for j, v := range mine.X {
 			if magnitude(v) > magnitude(top.X[j]) {
 				top.X[j] = v
@@ -497,8 +503,8 @@ func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
 				}
 			}
 		}
-		mu.Lock()
-		defer mu.Unlock()
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		for j, v := range mine {
 			sums[j] -= 128 * v
 		}

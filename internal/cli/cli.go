@@ -35,7 +35,7 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Data, "data", c.Data, "`path` of the data")
 	f.StringVar(&c.Out, "out", c.Out, "`folder` of the run: checkpoints, metrics, result.json")
 	f.StringVar(&c.Weights, "weights", c.Weights, "linear layers: ternary, five or fp32")
-	f.StringVar(&c.Math, "math", c.Math, "gradients of quantized layers: int8 or fp32; empty: fp32")
+	f.StringVar(&c.Math, "math", c.Math, "gradients of quantized layers: int8 or fp32; empty: int8")
 	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, "muon, adamw or sgd")
 	f.Float64Var(&c.LR, "lr", c.LR, "base learning rate; 0: the optimizer's default")
 	f.IntVar(&c.Batch, "batch", c.Batch, "sequences or images per step")
