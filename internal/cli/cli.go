@@ -86,6 +86,17 @@ func (c *Flags) Optim() optim.Config { return optim.Config{Name: c.Optimizer, LR
 
 // Parse parses args, which must all be flags.
 func Parse(f *flag.FlagSet, args []string) error {
+	if err := ParseArgs(f, args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q; see -help", f.Arg(0))
+	}
+	return nil
+}
+
+// ParseArgs parses the flags at the start of args; f.Args has the rest.
+func ParseArgs(f *flag.FlagSet, args []string) error {
 	f.Init(f.Name(), flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	err := f.Parse(args)
@@ -97,9 +108,6 @@ func Parse(f *flag.FlagSet, args []string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%w; see -help", err)
-	}
-	if f.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q; see -help", f.Arg(0))
 	}
 	return nil
 }
