@@ -172,6 +172,9 @@ type GemmShape struct {
 	LDA, LDB, LDC             int
 	Batch                     int
 	StrideA, StrideB, StrideC int
+	Math                      Math // MathFP32 or MathBF16
+	// Symmetric promises that C is symmetric, before and after: a device may compute half of it.
+	Symmetric bool
 }
 
 // Tight fills in the zero leading dimensions and the batch count.
@@ -270,14 +273,17 @@ type WeightQuant struct {
 	PerRow     bool
 }
 
-// Math says how the gradients of QLinear multiply. All devices give the same bits in MathInt8: every step is rounded
-// to float32, in the order of the formula.
+// Math says how Gemm and the gradients of QLinear multiply. All devices give the same bits in MathInt8: every step is
+// rounded to float32, in the order of the formula.
 type Math uint8
 
 const (
 	// MathFP32: float32 products and sums.
 	MathFP32 Math = iota
-	// MathInt8 quantizes the gradient h as QuantizeRows does, with a floor for gradients: a = max(max|h|, 2^-119) (the
+	// MathBF16 is a permission: Gemm may round the elements of A and B to bfloat16 (nearest even, subnormal numbers to 0).
+	// Sums stay float32. The gradients of QLinear take it for MathFP32.
+	MathBF16
+	// MathInt8 (QLinear only) quantizes the gradient h as QuantizeRows does, with a floor for gradients: a = max(max|h|, 2^-119) (the
 	// least power of two for which 127/a is finite and a/127 normal), q = roundEven(h * (127/a)), scale = a/127. A
 	// group with a NaN or Inf gets codes 0 and scale NaN. Sums are exact int32, for which QLinearGradX takes at most
 	// 2^17 columns n and QLinearGradW at most 2^17 rows m.

@@ -7,13 +7,23 @@ import "setun/device"
 // When b has two dimensions, the leading dimensions of a and c are rows: (..., m, k) x (k, n). Otherwise all three have
 // equal leading dimensions and the products are taken matrix by matrix.
 func MatMul(c, a, b *Tensor, transA, transB bool, alpha, beta float32) {
+	matMul(c, a, b, device.GemmShape{TransA: transA, TransB: transB, Alpha: alpha, Beta: beta})
+}
+
+// MatMulBF16 is MatMul with elements of a and b that the device may round to bfloat16. symmetric promises that c is
+// symmetric, before and after.
+func MatMulBF16(c, a, b *Tensor, transA, transB bool, alpha, beta float32, symmetric bool) {
+	matMul(c, a, b, device.GemmShape{TransA: transA, TransB: transB, Alpha: alpha, Beta: beta, Math: device.MathBF16,
+		Symmetric: symmetric})
+}
+
+func matMul(c, a, b *Tensor, s device.GemmShape) {
 	const op = "MatMul"
 	check(a.dims >= 1 && b.dims >= 2 && c.dims >= 1, op, "need two dimensions", a, b)
-	s := device.GemmShape{TransA: transA, TransB: transB, Alpha: alpha, Beta: beta, Batch: 1}
-	var kb int
+	s.Batch = 1
 	if b.dims == 2 {
 		s.M, s.K = a.matrix()
-		if transA {
+		if s.TransA {
 			s.M, s.K = s.K, s.M
 		}
 	} else {
@@ -23,17 +33,19 @@ func MatMul(c, a, b *Tensor, transA, transB bool, alpha, beta float32) {
 			s.Batch *= b.shape[i]
 		}
 		s.M, s.K = a.Dim(-2), a.Dim(-1)
-		if transA {
+		if s.TransA {
 			s.M, s.K = s.K, s.M
 		}
 		s.StrideA, s.StrideB = s.M*s.K, b.Dim(-2)*b.Dim(-1)
 	}
-	kb, s.N = b.Dim(-2), b.Dim(-1)
-	if transB {
-		kb, s.N = s.N, kb
+	kb, n := b.Dim(-2), b.Dim(-1)
+	if s.TransB {
+		kb, n = n, kb
 	}
+	s.N = n
 	check(kb == s.K, op, "do not fit: inner dimensions differ", a, b)
 	rows, cols := c.matrix()
+	check(!s.Symmetric || s.M == s.N, op, "is not square, which a symmetric result must be", c)
 	check(rows == s.Batch*s.M && cols == s.N, op, "do not fit the result", a, b, c)
 	s.StrideC = s.M * s.N
 	where(op, c, a, b).Gemm(c.mem, a.mem, b.mem, device.Mem{}, s)

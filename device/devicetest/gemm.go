@@ -78,6 +78,12 @@ func gemmName(s device.GemmShape) string {
 	if s.TransB {
 		b.WriteString(",tb")
 	}
+	if s.Math == device.MathBF16 {
+		b.WriteString(",bf16")
+	}
+	if s.Symmetric {
+		b.WriteString(",symmetric")
+	}
 	return b.String()
 }
 
@@ -88,12 +94,15 @@ func gemmCall(g gen, s device.GemmShape, a, b []float32) call {
 		a, b = g.normal(na), g.normal(nb)
 	}
 	t := s.Tight()
+	tol := 1e-6 + 2e-7*float64(s.K)*math.Abs(float64(s.Alpha)) // of a float32 sum of k terms of size 1
+	if s.Math == device.MathBF16 {
+		tol += 4 * 0x1p-8 * math.Sqrt(float64(s.K)) * math.Abs(float64(s.Alpha))
+	}
 	return call{
-		ops: []operand{pick(s.Beta != 0, "c", g.normal(nc)), in("a", a), in("b", b), in("bias", g.normal(s.N)).opt()},
-		run: func(k device.Kernels, m []device.Mem) { k.Gemm(m[0], m[1], m[2], m[3], s) },
-		ref: func(x [][]float64) { gemm(x[0], x[1], x[2], x[3], t) },
-		// Errors of a float32 sum of k terms of size 1.
-		tol:     1e-6 + 2e-7*float64(s.K)*math.Abs(float64(s.Alpha)),
+		ops:     []operand{pick(s.Beta != 0, "c", g.normal(nc)), in("a", a), in("b", b), in("bias", g.normal(s.N)).opt()},
+		run:     func(k device.Kernels, m []device.Mem) { k.Gemm(m[0], m[1], m[2], m[3], s) },
+		ref:     func(x [][]float64) { gemm(x[0], x[1], x[2], x[3], t) },
+		tol:     tol,
 		mulAdds: t.Batch * s.M * s.N * s.K,
 	}
 }
@@ -159,17 +168,30 @@ func gemmTables() []table {
 			a[len(a)-1], a[7], b[3], b[len(b)/2] = nan, inf, nan, -inf
 			return gemmCall(g, s, a, b)
 		})
-		// Whole numbers leave no room for error.
-		t = t.with("exact,"+gemmName(s), func(g gen) call {
-			whole := func(n int) []float32 {
-				x := make([]float32, n)
-				for i, c := range g.codes(n, 9) {
-					x[i] = float32(c)
+		// Whole numbers leave no room for error, nor do they in bfloat16.
+		big := device.GemmShape{M: 65, N: 97, K: 43, Alpha: 1, TransA: s.TransA, TransB: s.TransB, Math: device.MathBF16}
+		for _, s := range []device.GemmShape{s, big} {
+			t = t.with("exact,"+gemmName(s), func(g gen) call {
+				whole := func(n int) []float32 {
+					x := make([]float32, n)
+					for i, c := range g.codes(n, 9) {
+						x[i] = float32(c)
+					}
+					return x
 				}
-				return x
-			}
-			c := gemmCall(g, s, whole(s.M*s.K), whole(s.K*s.N))
-			c.ops[3], c.tol = in("bias", whole(s.N)).opt(), 0
+				c := gemmCall(g, s, whole(s.M*s.K), whole(s.K*s.N))
+				c.ops[3], c.tol = in("bias", whole(s.N)).opt(), 0
+				return c
+			})
+		}
+	}
+	add(device.GemmShape{M: 70, N: 130, K: 67, Alpha: 0.5, Beta: 1, Math: device.MathBF16}, false)
+	for _, trans := range []bool{false, true} { // A Aᵀ and Aᵀ A
+		s := device.GemmShape{M: 131, N: 131, K: 37, Alpha: 1, TransA: trans, TransB: !trans, Symmetric: true}
+		t = t.with(gemmName(s), func(g gen) call {
+			a := g.normal(s.M * s.K)
+			c := gemmCall(g, s, a, a)
+			c.ops[3] = in("bias", make([]float32, s.N)).opt()
 			return c
 		})
 	}

@@ -75,7 +75,7 @@ func (a *attention) scores(s []float32, ld, m, c, n int, scale float32, x, y []f
 	t.bs, t.cs = 4*w, 4*ld
 	for j := 0; j < n; j += w {
 		t.b = &y[(c+j)*a.Dim]
-		t.run(&s[j], m, min(w, n-j))
+		t.run(&s[j], 0, m, min(w, n-j))
 	}
 }
 
@@ -87,7 +87,7 @@ func (a *attention) mix(y []float32, ldy, m, k int, alpha, beta float32, s matri
 	t.bs, t.cs = 4*ldx, 4*ldy
 	for j := 0; j < a.Dim; j += w {
 		t.b = &x[j]
-		t.run(&y[j], m, min(w, a.Dim-j))
+		t.run(&y[j], 0, m, min(w, a.Dim-j))
 	}
 }
 

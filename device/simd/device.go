@@ -17,6 +17,7 @@ var _ device.Device = (*Device)(nil)
 type Device struct {
 	*cpu.Device
 	tier Tier
+	bf16 bool // the processor multiplies bfloat16
 }
 
 // Tier is an instruction set, best last.
@@ -65,7 +66,7 @@ func NewTier(threads int, t Tier) *Device {
 	if t > best {
 		panic(fmt.Sprintf("simd: this processor does not run %s", t))
 	}
-	return &Device{cpu.New(threads), t}
+	return &Device{cpu.New(threads), t, t >= AVX512 && hasBF16}
 }
 
 // Name is "simd".

@@ -45,6 +45,8 @@ type gemm struct {
 	ldc         int
 	alpha, beta float32
 	bias        []float32 // by columns, or nil
+	pairs       bool      // elements of A and B are two of bfloat16
+	symmetric   bool      // C is
 }
 
 func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
@@ -54,7 +56,7 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 	}
 	s = s.Tight()
 	g := gemm{m: s.M, n: s.N, k: s.K, a: matrix{a.F32(), s.LDA, 1}, b: matrix{b.F32(), s.LDB, 1}, c: c.F32(),
-		ldc: s.LDC, alpha: s.Alpha, beta: s.Beta, bias: bias.F32()}
+		ldc: s.LDC, alpha: s.Alpha, beta: s.Beta, bias: bias.F32(), symmetric: s.Symmetric && s.M == s.N}
 	if d.Failed() || g.c == nil || g.m <= 0 || g.n <= 0 {
 		return
 	}
@@ -66,6 +68,10 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 	}
 	if g.alpha == 0 || g.k < 0 {
 		g.k = 0
+	}
+	if s.Batch == 1 && s.Math == device.MathBF16 && d.bf16 && min(g.m, g.n, g.k) >= tileM && g.m*g.n*g.k >= serial {
+		d.multiplyBF16(g, d.Threads)
+		return
 	}
 	if s.Batch == 1 {
 		d.multiply(g, d.Threads)
@@ -102,16 +108,18 @@ func (d *Device) multiply(g gemm, threads int) {
 	if g.m*g.n*g.k < serial {
 		threads = 1
 	}
-	if g.m <= 4 && g.b.rs == 1 && g.a.cs == 1 && g.k >= 16 {
+	if g.m <= 4 && g.b.rs == 1 && g.a.cs == 1 && g.k >= 16 && !g.pairs {
 		d.gemmDots(g, threads)
 		return
 	}
 	if g.k == 0 || g.b.cs == 1 && (g.m <= 2*tileM || g.n <= d.panel()) && d.direct(g.n) {
+		g.symmetric = false
 		d.gemmBlocks(g, nil, threads)
 		return
 	}
 	w := d.panel()
 	nc := min(g.n, max(w, packBytes/4/g.k/w*w))
+	g.symmetric = g.symmetric && nc == g.n && g.bias == nil
 	for j := 0; j < g.n; j += nc {
 		p := g
 		p.n = min(nc, g.n-j)
@@ -124,6 +132,23 @@ func (d *Device) multiply(g gemm, threads int) {
 		d.pack(buf.X, p.b, p.k, p.n, threads)
 		d.gemmBlocks(p, buf.X, threads)
 		buf.Free()
+	}
+	if g.symmetric {
+		par.Each(threads, ceil(g.n, w), 1+serial/(w*g.n), mirror{w, g}, mirror.run)
+	}
+}
+
+// mirror copies what lies below the diagonal to above it, in blocks of w.
+type mirror struct {
+	w int
+	gemm
+}
+
+func (g mirror) run(lo, hi int) {
+	for ; lo < hi; lo++ {
+		for i, j := lo*g.w, (lo+1)*g.w; j < g.n; j += g.w {
+			turn(g.c[i*g.ldc+j:], g.ldc, g.c[j*g.ldc+i:], g.ldc, min(g.w, g.n-j), g.w)
+		}
 	}
 }
 
@@ -247,6 +272,7 @@ func (d *Device) gemmBlock(g *gemm, packed []float32, i, m, p, n int) {
 	for l := 0; l < max(g.k, 1); l += blockK {
 		k := min(blockK, g.k-l)
 		t := d.tiler(k, g.alpha, g.beta)
+		t.pairs = g.pairs
 		bias := g.bias
 		if l > 0 {
 			t.beta, bias = 1, nil
@@ -261,7 +287,12 @@ func (d *Device) gemmBlock(g *gemm, packed []float32, i, m, p, n int) {
 		}
 		t.cs = 4 * g.ldc
 		for j := p; j < p+n; j++ {
-			cols := min(w, g.n-j*w)
+			cols, skip := min(w, g.n-j*w), 0
+			if g.symmetric { // tiles above the diagonal
+				if skip = max(0, j*w-i) / tileM * tileM; skip >= m {
+					continue
+				}
+			}
 			if packed != nil {
 				if k > 0 {
 					t.b, t.bs = &packed[(j*g.k+l)*w], 4*w
@@ -273,14 +304,14 @@ func (d *Device) gemmBlock(g *gemm, packed []float32, i, m, p, n int) {
 			if bias != nil {
 				t.bias = &bias[j*w]
 			}
-			t.run(&g.c[i*g.ldc+j*w], m, cols)
+			t.run(&g.c[(i+skip)*g.ldc+j*w], skip, m-skip, cols)
 		}
 	}
 }
 
 // tiler calls the tile routines for one panel of B.
 type tiler struct {
-	wide        bool
+	wide, pairs bool
 	k           int
 	a           *float32
 	ars, acs    int
@@ -297,9 +328,9 @@ func (d *Device) tiler(k int, alpha, beta float32) tiler {
 
 func (t *tiler) setA(a matrix) { t.a, t.ars, t.acs = &a.x[0], 4*a.rs, 4*a.cs }
 
-// run computes m rows and n columns, at most a panel, at c.
-func (t *tiler) run(c *float32, m, n int) {
-	a := t.a
+// run computes m rows from row i of A on and n columns, at most a panel, at c.
+func (t *tiler) run(c *float32, i, m, n int) {
+	a := (*float32)(unsafe.Add(unsafe.Pointer(t.a), i*t.ars))
 	for {
 		rows := t.tile(a, c, m, n)
 		if m -= rows; m == 0 {
@@ -314,8 +345,11 @@ func (t *tiler) run(c *float32, m, n int) {
 func (t *tiler) tile(a, c *float32, m, n int) int {
 	rows := [...]int{1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 6}[min(m, tileM)]
 	if t.wide {
-		v := ceil(n, 16)
-		tilesAVX512[tileIndex[rows]][v-1](t.k, a, t.ars, t.acs, t.b, t.bs, c, t.cs, n-16*(v-1), t.alpha, t.beta, t.bias)
+		tiles, v := &tilesAVX512, ceil(n, 16)
+		if t.pairs {
+			tiles = &tilesBF16
+		}
+		tiles[tileIndex[rows]][v-1](t.k, a, t.ars, t.acs, t.b, t.bs, c, t.cs, n-16*(v-1), t.alpha, t.beta, t.bias)
 	} else {
 		v := ceil(n, 8)
 		tilesAVX2[tileIndex[rows]][v-1](t.k, a, t.ars, t.acs, t.b, t.bs, c, t.cs, n-8*(v-1), t.alpha, t.beta, t.bias)
@@ -333,6 +367,13 @@ var tilesAVX512 = [4][4]tileFunc{
 	{tile2x1AVX512, tile2x2AVX512, tile2x3AVX512, tile2x4AVX512},
 	{tile4x1AVX512, tile4x2AVX512, tile4x3AVX512, tile4x4AVX512},
 	{tile6x1AVX512, tile6x2AVX512, tile6x3AVX512, tile6x4AVX512},
+}
+
+var tilesBF16 = [4][4]tileFunc{
+	{tileBF16x1x1AVX512, tileBF16x1x2AVX512, tileBF16x1x3AVX512, tileBF16x1x4AVX512},
+	{tileBF16x2x1AVX512, tileBF16x2x2AVX512, tileBF16x2x3AVX512, tileBF16x2x4AVX512},
+	{tileBF16x4x1AVX512, tileBF16x4x2AVX512, tileBF16x4x3AVX512, tileBF16x4x4AVX512},
+	{tileBF16x6x1AVX512, tileBF16x6x2AVX512, tileBF16x6x3AVX512, tileBF16x6x4AVX512},
 }
 
 var tilesAVX2 = [4][2]tileFunc{

@@ -220,3 +220,142 @@ func compactAVX2(dst *float32, src *float32, stride int, rows int, n int)
 //
 //go:noescape
 func turn8xAVX2(dst *float32, ds int, src *float32, ss int, n int)
+
+// tileBF16x6x4AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 6 and
+// j < 48+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x6x4AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x6x3AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 6 and
+// j < 32+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x6x3AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x6x2AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 6 and
+// j < 16+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x6x2AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x6x1AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 6 and
+// j < 0+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x6x1AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x4x4AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 4 and
+// j < 48+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x4x4AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x4x3AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 4 and
+// j < 32+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x4x3AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x4x2AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 4 and
+// j < 16+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x4x2AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x4x1AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 4 and
+// j < 0+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x4x1AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x2x4AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 2 and
+// j < 48+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x2x4AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x2x3AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 2 and
+// j < 32+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x2x3AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x2x2AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 2 and
+// j < 16+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x2x2AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x2x1AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 2 and
+// j < 0+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x2x1AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x1x4AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 1 and
+// j < 48+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x1x4AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x1x3AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 1 and
+// j < 32+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x1x3AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x1x2AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 1 and
+// j < 16+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x1x2AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// tileBF16x1x1AVX512: C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < 1 and
+// j < 0+last, 0 < last <= 16. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
+// i*cs bytes from c. C is not read if beta is 0; bias may be nil.
+// Elements of A and B are two bfloat16 each, and their product is the sum of two.
+//
+//go:noescape
+func tileBF16x1x1AVX512(k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, last int, alpha float32, beta float32, bias *float32)
+
+// roundRowAVX512: dst[i] = bfloat16(src[i]), i < n
+//
+//go:noescape
+func roundRowAVX512(dst *uint16, src *float32, n int)
+
+// roundPairsAVX512: dst[l][j] = bfloat16(src[2l][j]) | bfloat16(src[2l+1][j])<<16 for l < pairs, j < n; rows of dst and src lie ds and
+// ss bytes apart
+//
+//go:noescape
+func roundPairsAVX512(dst *float32, ds int, src *float32, ss int, pairs int, n int)

@@ -94,6 +94,8 @@ func TestGemmThreads(t *testing.T) {
 		for _, s := range []device.GemmShape{
 			{M: 301, N: 203, K: 1030, Alpha: 1}, {M: 40, N: 900, K: 130, TransA: true, Alpha: 1},
 			{M: 700, N: 40, K: 130, TransB: true, Alpha: 1}, {M: 3, N: 1000, K: 600, TransB: true, Alpha: 1},
+			{M: 301, N: 203, K: 2051, Alpha: 1, Math: device.MathBF16},
+			{M: 200, N: 300, K: 1030, TransA: true, TransB: true, Alpha: 1, Math: device.MathBF16},
 		} {
 			run := func(threads int) []float32 {
 				d := NewTier(threads, tier)

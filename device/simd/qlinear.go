@@ -70,7 +70,7 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 	if d.Failed() {
 		return
 	}
-	if math == device.MathFP32 {
+	if math != device.MathInt8 {
 		w := scratch.Get[float32](n * k)
 		defer w.Free()
 		d.dequantize(w.X, codes0, ws0, n, k)
@@ -108,7 +108,7 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 	if d.Failed() {
 		return
 	}
-	if math == device.MathFP32 {
+	if math != device.MathInt8 {
 		x := scratch.Get[float32](m * k)
 		defer x.Free()
 		d.dequantize(x.X, xq0, xs0, m, k)

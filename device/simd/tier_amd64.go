@@ -15,3 +15,5 @@ var best = func() Tier {
 	}
 	return VNNI
 }()
+
+var hasBF16 = cpu.X86.HasAVX512BF16

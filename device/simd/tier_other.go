@@ -3,3 +3,5 @@
 package simd
 
 const best = None
+
+const hasBF16 = false

@@ -2,7 +2,12 @@
 package main
 
 import (
+	"flag"
 	"fmt"
+	"log"
+	"os"
+	"regexp"
+	"strconv"
 
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/gotypes"
@@ -21,7 +26,7 @@ func main() {
 		}
 		for _, rows := range []int{6, 4, 2, 1} {
 			for v := vectors; v > 0; v-- {
-				tile(w, rows, v)
+				tile(w, rows, v, false)
 			}
 		}
 		for _, rows := range []int{2, 1} {
@@ -31,17 +36,29 @@ func main() {
 		compact(w)
 	}
 	turn8()
+	for _, rows := range []int{6, 4, 2, 1} {
+		for v := 4; v > 0; v-- {
+			tile(AVX512, rows, v, true)
+		}
+	}
+	roundRow()
+	roundPairs()
 	Generate()
+	encode(flag.Lookup("out").Value.String())
 }
 
 // tile is the product of rows x k and k x 16v (8v with 256 bits), all sums in registers. One k step loads v vectors of B
-// and multiplies them by one broadcast element of each row of A.
-func tile(w W, rows, v int) {
-	w.Func(fmt.Sprintf("tile%dx%d", rows, v),
+// and multiplies them by one broadcast element of each row of A. With pairs, an element is two of bfloat16.
+func tile(w W, rows, v int, pairs bool) {
+	name, doc := "tile", ""
+	if pairs {
+		name, doc = "tileBF16x", "\nElements of A and B are two bfloat16 each, and their product is the sum of two."
+	}
+	w.Func(fmt.Sprintf("%s%dx%d", name, rows, v),
 		"func(k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs, last int, alpha, beta float32, bias *float32)",
 		fmt.Sprintf(`C[i][j] = alpha * sum over l < k of A[i][l]*B[l][j] + beta*C[i][j] + bias[j] for i < %d and
 j < %d+last, 0 < last <= %d. Element (i, l) of A lies i*ars + l*acs bytes from a, row l of B l*bs bytes from b, row i of C
-i*cs bytes from c. C is not read if beta is 0; bias may be nil.`, rows, (v-1)*w.N(), w.N()))
+i*cs bytes from c. C is not read if beta is 0; bias may be nil.%s`, rows, (v-1)*w.N(), w.N(), doc))
 	k, a, ars, acs, b, bs := Ptr("k"), Ptr("a"), Ptr("ars"), Ptr("acs"), Ptr("b"), Ptr("bs")
 	c, cs, last := Ptr("c"), Ptr("cs"), Ptr("last")
 
@@ -101,7 +118,11 @@ i*cs bytes from c. C is not read if beta is 0; bias may be nil.`, rows, (v-1)*w.
 		for i := range rows {
 			VBROADCASTSS(atA(i, 0), x[i%2])
 			for j := range bv {
-				VFMADD231PS(bv[j], x[i%2], acc[i][j])
+				if pairs {
+					VPDPWSSD(bv[j], x[i%2], acc[i][j]) // see encode
+				} else {
+					VFMADD231PS(bv[j], x[i%2], acc[i][j])
+				}
 			}
 		}
 		ADDQ(bs, b)
@@ -384,4 +405,124 @@ func turn8() {
 	JMP(LabelRef(loop))
 	Label(done)
 	w.End()
+}
+
+// encode writes VDPBF16PS in bytes, which Go's assembler does not know, for VPDPWSSD, which has the same operands.
+func encode(path string) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	instruction := regexp.MustCompile(`VPDPWSSD +Z(\d+), Z(\d+), Z(\d+)`)
+	text = instruction.ReplaceAllFunc(text, func(line []byte) []byte {
+		var r [3]int
+		for i, m := range instruction.FindSubmatch(line)[1:] {
+			r[i], _ = strconv.Atoi(string(m))
+		}
+		m, v, d := r[0], r[1], r[2]
+		bit := func(r, b int) int { return ^r >> b & 1 } // EVEX stores registers inverted
+		return fmt.Appendf(nil, "LONG $0x%02x%02x%02x62; WORD $0x%02x52 // VDPBF16PS Z%d, Z%d, Z%d", 0x40|bit(v, 4)<<3,
+			^v&15<<3|6, bit(d, 3)<<7|bit(m, 4)<<6|bit(m, 3)<<5|bit(d, 4)<<4|2, 0xc0|d&7<<3|m&7, m, v, d)
+	})
+	if err := os.WriteFile(path, text, 0o666); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// rounder rounds to bfloat16.
+type rounder struct{ one, half, quiet reg.VecVirtual }
+
+func newRounder() rounder {
+	w := AVX512
+	return rounder{w.Bits(1), w.Bits(0x7fff), w.Bits(1 << 22)}
+}
+
+// round leaves the bfloat16 nearest to x, ties to even, in the upper half of each lane, and anything in the lower.
+func (r rounder) round(x reg.VecVirtual) reg.VecVirtual {
+	y, nan := ZMM(), K()
+	VCMPPS(U8(3), x, x, nan)
+	VPSRLD(U8(16), x, y)
+	VPANDD(r.one, y, y)
+	VPADDD(r.half, y, y)
+	VPADDD(x, y, y)
+	VPORD(r.quiet, x, nan, y)
+	return y
+}
+
+// roundRow rounds a row.
+func roundRow() {
+	AVX512.Func("roundRow", "func(dst *uint16, src *float32, n int)", "dst[i] = bfloat16(src[i]), i < n")
+	dst, src, n := Ptr("dst"), Ptr("src"), Ptr("n")
+	r := newRounder()
+	loop, tail, done := Fresh("loop"), Fresh("tail"), Fresh("done")
+	x := ZMM()
+	Label(loop)
+	CMPQ(n, U8(16))
+	JLT(LabelRef(tail))
+	VMOVUPS(Mem{Base: src}, x)
+	y := r.round(x)
+	VPSRLD(U8(16), y, y)
+	VPMOVDW(y, Mem{Base: dst})
+	ADDQ(U8(64), src)
+	ADDQ(U8(32), dst)
+	SUBQ(U8(16), n)
+	JMP(LabelRef(loop))
+	Label(tail)
+	TESTQ(n, n)
+	JLE(LabelRef(done))
+	mask := AVX512.MaskOf(n)
+	VMOVUPS_Z(Mem{Base: src}, mask, x)
+	y = r.round(x)
+	VPSRLD(U8(16), y, y)
+	VPMOVDW(y, mask, Mem{Base: dst})
+	Label(done)
+	AVX512.End()
+}
+
+// roundPairs rounds rows and puts two of them side by side.
+func roundPairs() {
+	AVX512.Func("roundPairs", "func(dst *float32, ds int, src *float32, ss, pairs, n int)",
+		`dst[l][j] = bfloat16(src[2l][j]) | bfloat16(src[2l+1][j])<<16 for l < pairs, j < n; rows of dst and src lie ds and
+ss bytes apart`)
+	dst, ds, src, ss, pairs := Ptr("dst"), Ptr("ds"), Ptr("src"), Ptr("ss"), Ptr("pairs")
+	r, high := newRounder(), AVX512.Bits(0xffff0000)
+	p, q, n := GP64(), GP64(), GP64()
+	rows, loop, tail, next, done := Fresh("rows"), Fresh("loop"), Fresh("tail"), Fresh("next"), Fresh("done")
+	x, y := ZMM(), ZMM()
+	join := func() reg.VecVirtual {
+		a, b := r.round(x), r.round(y)
+		VPSRLD(U8(16), a, a)
+		VPANDD(high, b, b)
+		VPORD(a, b, a)
+		return a
+	}
+	Label(rows)
+	DECQ(pairs)
+	JLT(LabelRef(done))
+	MOVQ(src, p)
+	MOVQ(dst, q)
+	Load(Param("n"), n)
+	Label(loop)
+	CMPQ(n, U8(16))
+	JLT(LabelRef(tail))
+	VMOVUPS(Mem{Base: p}, x)
+	VMOVUPS(Mem{Base: p, Index: ss, Scale: 1}, y)
+	VMOVUPS(join(), Mem{Base: q})
+	ADDQ(U8(64), p)
+	ADDQ(U8(64), q)
+	SUBQ(U8(16), n)
+	JMP(LabelRef(loop))
+	Label(tail)
+	TESTQ(n, n)
+	JLE(LabelRef(next))
+	mask := AVX512.MaskOf(n)
+	VMOVUPS_Z(Mem{Base: p}, mask, x)
+	VMOVUPS_Z(Mem{Base: p, Index: ss, Scale: 1}, mask, y)
+	VMOVUPS(join(), mask, Mem{Base: q})
+	Label(next)
+	LEAQ(Mem{Base: src, Index: ss, Scale: 2}, src)
+	ADDQ(ds, dst)
+	JMP(LabelRef(rows))
+	Label(done)
+	AVX512.End()
 }
