@@ -1,6 +1,9 @@
 package autograd
 
-import "setun/tensor"
+import (
+	"setun/device"
+	"setun/tensor"
+)
 
 // MatMul: y = op(a) op(b), op transposing the last two dimensions if asked: (..., m, k) x (k, n), or matrix by matrix
 // with equal leading dimensions. da += dy op(b)ᵀ; db += op(a)ᵀ dy, each transposed back.
@@ -57,13 +60,16 @@ func flat(x *tensor.Tensor) *tensor.Tensor {
 }
 
 // Linear: y = x wᵀ + bias, x (..., in), w (out, in), bias (out) or nil. dx += dy w; dw += dyᵀ x; dbias += rows of dy.
-func (t *Tape) Linear(x, w, bias *Value) *Value {
+func (t *Tape) Linear(x, w, bias *Value) *Value { return t.LinearMath(x, w, bias, device.MathFP32) }
+
+// LinearMath is Linear whose three products may be computed in bfloat16, if math is [device.MathBF16].
+func (t *Tape) LinearMath(x, w, bias *Value, math device.Math) *Value {
 	y := t.floats(x, lastDim("Linear", x, w.Dim(0))...)
-	tensor.Linear(y, x.T, w.T, tensorOf(bias))
+	tensor.Linear(y, x.T, w.T, tensorOf(bias), math)
 	if !t.grads(x, w, bias) {
 		return t.constant(y)
 	}
 	out := t.result(y)
-	t.push(out, func() { tensor.LinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, x.T, w.T) })
+	t.push(out, func() { tensor.LinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, x.T, w.T, math) })
 	return out
 }

@@ -52,22 +52,24 @@ func matMul(c, a, b *Tensor, s device.GemmShape) {
 }
 
 // Linear: y = x wᵀ + bias, with x (..., in), w (out, in), bias (out) or nil, y (..., out).
-func Linear(y, x, w, bias *Tensor) {
+// See [device.Math].
+func Linear(y, x, w, bias *Tensor, math device.Math) {
 	m, n, k := linearShape("Linear", y, x, w)
 	hasLen("Linear", bias, n)
 	where("Linear", y, x, w, bias).Gemm(y.mem, x.mem, w.mem, bias.Mem(),
-		device.GemmShape{M: m, N: n, K: k, TransB: true, Alpha: 1})
+		device.GemmShape{M: m, N: n, K: k, TransB: true, Alpha: 1, Math: math})
 }
 
 // LinearGrad: dx += dy w; dw += dyᵀ x; dbias += sum over rows of dy. Each may be nil.
-func LinearGrad(dx, dw, dbias, dy, x, w *Tensor) {
+func LinearGrad(dx, dw, dbias, dy, x, w *Tensor, math device.Math) {
 	m, n, k := linearShape("Linear", dy, x, w)
 	dev := where("Linear", dx, dw, dbias, dy, x, w)
 	if dx != nil {
-		dev.Gemm(dx.mem, dy.mem, w.mem, device.Mem{}, device.GemmShape{M: m, N: k, K: n, Alpha: 1, Beta: 1})
+		dev.Gemm(dx.mem, dy.mem, w.mem, device.Mem{}, device.GemmShape{M: m, N: k, K: n, Alpha: 1, Beta: 1, Math: math})
 	}
 	if dw != nil {
-		dev.Gemm(dw.mem, dy.mem, x.mem, device.Mem{}, device.GemmShape{M: n, N: k, K: m, TransA: true, Alpha: 1, Beta: 1})
+		dev.Gemm(dw.mem, dy.mem, x.mem, device.Mem{},
+			device.GemmShape{M: n, N: k, K: m, TransA: true, Alpha: 1, Beta: 1, Math: math})
 	}
 	if dbias != nil {
 		dev.SumRows(dbias.mem, dy.mem, 1, 1, m, n)

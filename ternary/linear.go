@@ -119,21 +119,25 @@ func (l *Linear) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 	return t.QLinear(x, w, l.codes, l.scale, l.Bias, l.cfg.Math.kernel())
 }
 
-// blended is Forward in float32, with the weight W + lambda*(Q(W) - W).
+// blended is Forward with float weights, W + lambda*(Q(W) - W): in bfloat16 where a quantized layer is to be fast.
 func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+	math := device.MathFP32
+	if l.cfg.Math == Int8 {
+		math = device.MathBF16
+	}
 	if !l.cfg.FloatActs {
 		x = t.Int8(x)
 	}
 	if l.Weight == nil {
 		w := t.Temp(x, device.F32, l.out, l.in)
 		tensor.Dequantize(w, l.codes, l.scale)
-		return t.Linear(x, autograd.NewConst(w), l.Bias)
+		return t.LinearMath(x, autograd.NewConst(w), l.Bias, math)
 	}
 	w := l.Weight
 	if l.Scale != nil {
 		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels())
 	}
-	return t.Linear(x, t.Custom(autograd.Op{
+	return t.LinearMath(x, t.Custom(autograd.Op{
 		Name: "blend",
 		Forward: func(c *autograd.Ctx, in []*tensor.Tensor) *tensor.Tensor {
 			q := c.New(l.out, l.in)
@@ -145,7 +149,7 @@ func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 			return q
 		},
 		Backward: func(_ *autograd.Ctx, din []*tensor.Tensor, dq *tensor.Tensor) { tensor.Axpy(din[0], 1, dq) },
-	}, w), l.Bias)
+	}, w), l.Bias, math)
 }
 
 // Freeze packs the weight and gives up the latent one. The output stays that of lambda 1 to the bit.

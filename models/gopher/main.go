@@ -107,11 +107,11 @@ func trainCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	val, err := data.ValWindows(text.Val(), 2*fl.Batch, cfg.Context, *evals)
+	val, err := data.ValWindows(text.Val(), fl.Batch, cfg.Context, *evals)
 	if err != nil {
 		return err
 	}
-	some, err := data.ValWindows(text.Val(), 2*fl.Batch, cfg.Context, max(*evals/8, 1))
+	some, err := data.ValWindows(text.Val(), fl.Batch, cfg.Context, max(*evals/8, 1))
 	if err != nil {
 		return err
 	}
