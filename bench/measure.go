@@ -136,7 +136,7 @@ func (m *meter) roofs(ctx context.Context) (string, error) {
 		side = 256
 	}
 	var err error
-	if m.peak, err = best(gemmCase("", side, side, side)); err != nil {
+	if m.peak, err = best(gemmCase(device.MathFP32, "", side, side, side)); err != nil {
 		return "", err
 	}
 	text := fmt.Sprintf("roof: of products, the fastest in float32 that a device here reaches at %d cubed: %.3g GFLOP/s\n"+

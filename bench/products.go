@@ -40,19 +40,23 @@ func products(quick bool) []benchmark {
 	}
 	var bs []benchmark
 	for _, g := range s.Gemm {
-		bs = append(bs, gemmCase(g.form, g.m, g.n, g.k))
+		bs = append(bs, gemmCase(device.MathFP32, g.form, g.m, g.n, g.k), gemmCase(device.MathBF16, g.form, g.m, g.n, g.k))
 	}
 	for _, l := range s.Linear {
-		bs = append(bs, linearF32(l[0], l[1], l[2]), linearInt8(l[0], l[1], l[2]))
+		bs = append(bs, linearFloat(device.MathFP32, l[0], l[1], l[2]),
+			linearFloat(device.MathBF16, l[0], l[1], l[2]), linearInt8(l[0], l[1], l[2]))
 	}
 	return bs
 }
 
+// mathNames names float products. A device without bfloat16 computes them in float32.
+var mathNames = map[device.Math]string{device.MathFP32: "f32", device.MathBF16: "bf16"}
+
 // gemmCase is C (m,n) = op(A) op(B).
-func gemmCase(f form, m, n, k int) benchmark {
+func gemmCase(math device.Math, f form, m, n, k int) benchmark {
 	flops := 2 * float64(m*n*k)
-	s := device.GemmShape{M: m, N: n, K: k, TransA: f == "tn/", TransB: f == "nt/", Alpha: 1}
-	return benchmark{name: fmt.Sprintf("gemm/f32/%sm=%d,n=%d,k=%d", f, m, n, k), unit: "GFLOP/s", work: flops / 1e9,
+	s := device.GemmShape{M: m, N: n, K: k, TransA: f == "tn/", TransB: f == "nt/", Alpha: 1, Math: math}
+	return benchmark{name: fmt.Sprintf("gemm/%s/%sm=%d,n=%d,k=%d", mathNames[math], f, m, n, k), unit: "GFLOP/s", work: flops / 1e9,
 		flops: flops, setup: kernel(func(p *pen) func() {
 			a, b, c := p.normal(m*k), p.normal(k*n), p.normal(m*n)
 			return func() { p.Gemm(c, a, b, device.Mem{}, s) }
@@ -65,15 +69,15 @@ func linear(kind string, m, n, k int, prepare func(p *pen) func()) benchmark {
 		flops: flops, setup: kernel(prepare)}
 }
 
-// linearF32 is a layer, x (m,k) and w (n,k), forward and backward: y = x wᵀ; dx += dy w; dw += dyᵀ x.
-func linearF32(m, n, k int) benchmark {
-	return linear("f32", m, n, k, func(p *pen) func() {
+// linearFloat is a layer, x (m,k) and w (n,k), forward and backward: y = x wᵀ; dx += dy w; dw += dyᵀ x.
+func linearFloat(math device.Math, m, n, k int) benchmark {
+	return linear(mathNames[math], m, n, k, func(p *pen) func() {
 		x, w, y, dy, dx, dw := p.normal(m*k), p.normal(n*k), p.normal(m*n), p.normal(m*n), p.normal(m*k), p.normal(n*k)
 		var none device.Mem
 		return func() {
-			p.Gemm(y, x, w, none, device.GemmShape{M: m, N: n, K: k, TransB: true, Alpha: 1})
-			p.Gemm(dx, dy, w, none, device.GemmShape{M: m, N: k, K: n, Alpha: 1, Beta: 1})
-			p.Gemm(dw, dy, x, none, device.GemmShape{M: n, N: k, K: m, TransA: true, Alpha: 1, Beta: 1})
+			p.Gemm(y, x, w, none, device.GemmShape{M: m, N: n, K: k, TransB: true, Alpha: 1, Math: math})
+			p.Gemm(dx, dy, w, none, device.GemmShape{M: m, N: k, K: n, Alpha: 1, Beta: 1, Math: math})
+			p.Gemm(dw, dy, x, none, device.GemmShape{M: n, N: k, K: m, TransA: true, Alpha: 1, Beta: 1, Math: math})
 		}
 	})
 }

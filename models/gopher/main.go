@@ -1,6 +1,6 @@
 // Gopher trains a 1.58-bit language model on Go source code, evaluates it, and writes code with it.
 //
-//	go run ./models/gopher                                   train for about a minute, then write some text
+//	go run ./models/gopher                                   train for about three minutes, then write some text
 //	go run ./models/gopher -data ~/books -ext .txt -depth 6  another text, a larger model
 //	go run ./models/gopher generate -prompt 'func main() {'
 //	go run ./models/gopher eval -baseline
@@ -60,14 +60,14 @@ func trainCommand(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("gopher train", flag.ContinueOnError)
 	fl.Register(f)
 	ext := f.String("ext", ".go", "comma-separated file name endings to read in folders; empty: all")
-	steps := f.Int("steps", 1000, "optimizer steps")
+	steps := f.Int("steps", 900, "optimizer steps")
 	minutes := f.Float64("minutes", 0, "train for this long instead of -steps")
-	depth := f.Int("depth", 2, "transformer blocks; the width follows")
+	depth := f.Int("depth", 4, "transformer blocks; the width follows")
 	width := f.Int("width", 0, "channels; 0: 64 x depth")
 	arch := f.String("arch", "qwen3", "graph: "+strings.Join(llm.Archs, ", "))
 	rule := f.String("rule", "", "how weights are quantized: twn, absmean or lsq")
-	context_ := f.Int("context", 128, "bytes per sequence")
-	warmup := f.Float64("quant-warmup", 0.6, "share of the run in which quantization is blended in")
+	context_ := f.Int("context", 256, "bytes per sequence")
+	warmup := f.Float64("quant-warmup", 0.3, "share of the run in which quantization is blended in")
 	micro := f.Int("accum", 1, "batches per step")
 	evals := f.Int("val-windows", 512, "held-out sequences that the last evaluation reads; those before read an eighth")
 	if err := cli.Parse(f, args); err != nil {
