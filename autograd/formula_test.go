@@ -125,7 +125,7 @@ func TestInt8(t *testing.T) {
 }
 
 func TestQLinear(t *testing.T) {
-	for math, tol := range map[device.Math]float64{device.MathFP32: 1e-5, device.MathInt8: 2e-2} {
+	for math, tol := range map[device.Math]float64{device.MathFP32: 1e-5, device.MathBF16: 1e-5, device.MathInt8: 2e-2} {
 		testQLinear(t, math, tol)
 	}
 }

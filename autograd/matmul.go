@@ -60,10 +60,12 @@ func flat(x *tensor.Tensor) *tensor.Tensor {
 }
 
 // Linear: y = x wᵀ + bias, x (..., in), w (out, in), bias (out) or nil. dx += dy w; dw += dyᵀ x; dbias += rows of dy.
-func (t *Tape) Linear(x, w, bias *Value) *Value { return t.LinearMath(x, w, bias, device.MathFP32) }
+func (t *Tape) Linear(x, w, bias *Value) *Value { return t.linear(x, w, bias, device.MathFP32) }
 
-// LinearMath is Linear whose three products may be computed in bfloat16, if math is [device.MathBF16].
-func (t *Tape) LinearMath(x, w, bias *Value, math device.Math) *Value {
+// LinearBF16 is Linear with three products that the device may compute in bfloat16, see [device.MathBF16].
+func (t *Tape) LinearBF16(x, w, bias *Value) *Value { return t.linear(x, w, bias, device.MathBF16) }
+
+func (t *Tape) linear(x, w, bias *Value, math device.Math) *Value {
 	y := t.floats(x, lastDim("Linear", x, w.Dim(0))...)
 	tensor.Linear(y, x.T, w.T, tensorOf(bias), math)
 	if !t.grads(x, w, bias) {

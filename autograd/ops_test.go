@@ -139,8 +139,8 @@ var gradients = []struct {
 	{"Linear", "weight twice", func(t *tape, in []*value) *value {
 		return t.Linear(t.Linear(in[0], in[1], nil), in[1], in[2])
 	}, []gradtest.Input{shape(2, 4), shape(4, 4), shape(4)}},
-	{"LinearMath", "", func(t *tape, in []*value) *value {
-		return t.LinearMath(in[0], in[1], in[2], device.MathBF16) // float32 on device cpu
+	{"LinearBF16", "", func(t *tape, in []*value) *value {
+		return t.LinearBF16(in[0], in[1], in[2]) // float32 on device cpu
 	}, []gradtest.Input{shape(2, 3, 4), shape(5, 4), shape(5)}},
 	{"Reshape", "", func(t *tape, in []*value) *value { return t.Exp(t.Reshape(in[0], 3, -1)) },
 		[]gradtest.Input{shape(2, 3, 2)}},

@@ -35,6 +35,7 @@ func TestFiles(t *testing.T) {
 	want := map[string]string{ // name to unit
 		"memory/peak":                           "MiB",
 		"linear/f32/m=256,n=192,k=64":           "GFLOP/s",
+		"linear/bf16/m=256,n=192,k=64":          "GFLOP/s",
 		"linear/int8/m=256,n=192,k=64":          "GFLOP/s",
 		"rope/rows=256,heads=4,dim=64":          "GB/s",
 		"quantize/absmean/n=65536":              "Mvalue/s",

@@ -24,7 +24,8 @@ func training(quick bool) []benchmark {
 		}
 	}
 	return []benchmark{
-		gopher(llm.FP32Weights, "adamw", 256, 4, 256, 16), gopher(llm.TernaryWeights, "adamw", 256, 4, 256, 16),
+		gopher(llm.FP32Weights, "adamw", 256, 4, 256, 16), gopher("bf16", "adamw", 256, 4, 256, 16),
+		gopher(llm.TernaryWeights, "adamw", 256, 4, 256, 16),
 		gopher(llm.TernaryWeights, "muon", 256, 4, 256, 16),
 		gopher(llm.FP32Weights, "adamw", 384, 6, 256, 16), gopher(llm.TernaryWeights, "adamw", 384, 6, 256, 16),
 		mlp(llm.FP32Weights, 784, 512), mlp(llm.TernaryWeights, 784, 512), generate(256, 4, 128),
@@ -44,8 +45,11 @@ func config(weights llm.Weights, width, depth, context int) llm.Config {
 	c := llm.Depth(depth)
 	c.SetWidth(width)
 	c.Context, c.Weights = context, weights
-	if weights == llm.TernaryWeights {
+	switch weights {
+	case llm.TernaryWeights:
 		c.Quant = ternary.Config{Rule: ternary.AbsMean}
+	case "bf16": // float32 weights, products in bfloat16
+		c.Weights, c.Quant = llm.FP32Weights, ternary.Config{Math: ternary.BF16}
 	}
 	return c
 }

@@ -281,7 +281,7 @@ const (
 	// MathFP32: float32 products and sums.
 	MathFP32 Math = iota
 	// MathBF16 is a permission: Gemm may round the elements of A and B to bfloat16 (nearest even, subnormal numbers to 0).
-	// Sums stay float32. The gradients of QLinear take it for MathFP32.
+	// Sums stay float32. So may the gradients of QLinear, with float32 factors.
 	MathBF16
 	// MathInt8 (QLinear only) quantizes the gradient h as QuantizeRows does, with a floor for gradients: a = max(max|h|, 2^-119) (the
 	// least power of two for which 127/a is finite and a/127 normal), q = roundEven(h * (127/a)), scale = a/127. A

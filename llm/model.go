@@ -56,7 +56,7 @@ func New(mk *tensor.Maker, c Config) (*Model, error) {
 	linear := func(in, out int, scale float32) nn.Layer {
 		w := mk.Normal(nn.InvSqrt(in)*scale, out, in)
 		if c.Weights == FP32Weights {
-			return &nn.Linear{Weight: autograd.NewParam(w)}
+			return &nn.Linear{Weight: autograd.NewParam(w), BF16: c.Quant.Math == ternary.BF16}
 		}
 		return ternary.FromWeight(mk, w, false, c.quant())
 	}

@@ -11,6 +11,7 @@ import (
 // Linear: y = x Weightᵀ + Bias, x (..., in), Weight (out, in), Bias (out) or nil.
 type Linear struct {
 	Weight, Bias *autograd.Value
+	BF16         bool // products may be computed in bfloat16, where the device is faster with it
 }
 
 // NewLinear draws Weight with standard deviation 1/sqrt(in) and starts Bias, if wanted, at 0.
@@ -27,6 +28,9 @@ func (l *Linear) Params() iter.Seq2[string, *autograd.Value] { return Fields(l) 
 
 // Forward maps (..., in) to (..., out).
 func (l *Linear) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+	if l.BF16 {
+		return t.LinearBF16(x, l.Weight, l.Bias)
+	}
 	return t.Linear(x, l.Weight, l.Bias)
 }
 

@@ -40,12 +40,16 @@ type Math string
 
 const (
 	FP32 Math = "fp32"
+	BF16 Math = "bf16"
 	Int8 Math = "int8"
 )
 
 func (m Math) kernel() device.Math {
-	if m == Int8 {
+	switch m {
+	case Int8:
 		return device.MathInt8
+	case BF16:
+		return device.MathBF16
 	}
 	return device.MathFP32
 }
@@ -97,10 +101,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("ternary: rule %q has no five-level form; use %q or %q", TWN, AbsMean, LSQ)
 	case !(c.Threshold > 0 && c.Threshold < 10):
 		return fmt.Errorf("ternary: threshold %g is not between 0 and 10 (in units of mean|w|; 0.7 is usual)", c.Threshold)
-	case c.Math != FP32 && c.Math != Int8:
-		return fmt.Errorf("ternary: unknown math %q; use %q or %q", c.Math, Int8, FP32)
+	case c.Math != FP32 && c.Math != BF16 && c.Math != Int8:
+		return fmt.Errorf("ternary: unknown math %q; use %q, %q or %q", c.Math, Int8, BF16, FP32)
 	case c.Math == Int8 && c.FloatActs:
-		return fmt.Errorf("ternary: math %q needs int8 activations; leave float_acts out, or use %q", Int8, FP32)
+		return fmt.Errorf("ternary: math %q needs int8 activations; leave float_acts out, or use %q or %q", Int8, BF16, FP32)
 	}
 	return nil
 }

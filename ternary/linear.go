@@ -121,9 +121,9 @@ func (l *Linear) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 
 // blended is Forward with float weights, W + lambda*(Q(W) - W): in bfloat16 where a quantized layer is to be fast.
 func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
-	math := device.MathFP32
-	if l.cfg.Math == Int8 {
-		math = device.MathBF16
+	linear := t.Linear
+	if l.cfg.Math != FP32 {
+		linear = t.LinearBF16
 	}
 	if !l.cfg.FloatActs {
 		x = t.Int8(x)
@@ -131,13 +131,13 @@ func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 	if l.Weight == nil {
 		w := t.Temp(x, device.F32, l.out, l.in)
 		tensor.Dequantize(w, l.codes, l.scale)
-		return t.LinearMath(x, autograd.NewConst(w), l.Bias, math)
+		return linear(x, autograd.NewConst(w), l.Bias)
 	}
 	w := l.Weight
 	if l.Scale != nil {
 		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels())
 	}
-	return t.LinearMath(x, t.Custom(autograd.Op{
+	return linear(x, t.Custom(autograd.Op{
 		Name: "blend",
 		Forward: func(c *autograd.Ctx, in []*tensor.Tensor) *tensor.Tensor {
 			q := c.New(l.out, l.in)
@@ -149,7 +149,7 @@ func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 			return q
 		},
 		Backward: func(_ *autograd.Ctx, din []*tensor.Tensor, dq *tensor.Tensor) { tensor.Axpy(din[0], 1, dq) },
-	}, w), l.Bias, math)
+	}, w), l.Bias)
 }
 
 // Freeze packs the weight and gives up the latent one. The output stays that of lambda 1 to the bit.

@@ -525,7 +525,7 @@ func TestConfigValidate(t *testing.T) {
 		{ternary.Config{Codebook: ternary.Five, Rule: ternary.TWN},
 			`ternary: rule "twn" has no five-level form; use "absmean" or "lsq"`},
 		{ternary.Config{Math: ternary.Int8, PerRow: true}, ""},
-		{ternary.Config{Math: "int4"}, `ternary: unknown math "int4"; use "int8" or "fp32"`},
+		{ternary.Config{Math: "int4"}, `ternary: unknown math "int4"; use "int8", "bf16" or "fp32"`},
 		{ternary.Config{Math: ternary.Int8, FloatActs: true}, `ternary: math "int8" needs int8 activations; leave float_acts`},
 		{ternary.Config{Threshold: -1}, "ternary: threshold -1 is not between 0 and 10 (in units of mean|w|; 0.7 is usual)"},
 		{ternary.Config{Threshold: float32(math.NaN())}, "ternary: threshold NaN is not between 0 and 10"},

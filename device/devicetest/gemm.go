@@ -94,17 +94,22 @@ func gemmCall(g gen, s device.GemmShape, a, b []float32) call {
 		a, b = g.normal(na), g.normal(nb)
 	}
 	t := s.Tight()
-	tol := 1e-6 + 2e-7*float64(s.K)*math.Abs(float64(s.Alpha)) // of a float32 sum of k terms of size 1
-	if s.Math == device.MathBF16 {
-		tol += 4 * 0x1p-8 * math.Sqrt(float64(s.K)) * math.Abs(float64(s.Alpha))
-	}
 	return call{
-		ops:     []operand{pick(s.Beta != 0, "c", g.normal(nc)), in("a", a), in("b", b), in("bias", g.normal(s.N)).opt()},
-		run:     func(k device.Kernels, m []device.Mem) { k.Gemm(m[0], m[1], m[2], m[3], s) },
-		ref:     func(x [][]float64) { gemm(x[0], x[1], x[2], x[3], t) },
-		tol:     tol,
+		ops: []operand{pick(s.Beta != 0, "c", g.normal(nc)), in("a", a), in("b", b), in("bias", g.normal(s.N)).opt()},
+		run: func(k device.Kernels, m []device.Mem) { k.Gemm(m[0], m[1], m[2], m[3], s) },
+		ref: func(x [][]float64) { gemm(x[0], x[1], x[2], x[3], t) },
+		// Errors of a float32 sum of k terms of size 1.
+		tol:     1e-6 + (2e-7*float64(s.K)+rounding(s.Math, s.K))*math.Abs(float64(s.Alpha)),
 		mulAdds: t.Batch * s.M * s.N * s.K,
 	}
+}
+
+// rounding is the error that bfloat16 adds to a sum of k products of size 1.
+func rounding(how device.Math, k int) float64 {
+	if how != device.MathBF16 {
+		return 0
+	}
+	return 4 * 0x1p-8 * math.Sqrt(float64(k))
 }
 
 func gemmTables() []table {

@@ -37,12 +37,12 @@ func qlinearTables() []table {
 			mulAdds: m * n * k,
 		}
 	}
-	gradX := func(g gen, levels, scales, m, n, k int) call {
+	gradX := func(g gen, math device.Math, levels, scales, m, n, k int) call {
 		return call{
 			ops: []operand{grad("dx", g.normal(m*k)), in("dy", g.normal(m*n)), in("codes", g.codes(n*k, levels)),
 				in("ws", g.uniform(scales, 0.5, 1))},
 			run: func(d device.Kernels, o []device.Mem) {
-				d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, device.MathFP32)
+				d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, math)
 			},
 			ref: func(x [][]float64) {
 				for i := range x[0] {
@@ -59,16 +59,16 @@ func qlinearTables() []table {
 					return dot(y, x[1])
 				})}
 			},
-			tol:     1e-6 + 4e-7*float64(n*levels),
+			tol:     1e-6 + 4e-7*float64(n*levels) + rounding(math, n*levels),
 			mulAdds: m * n * k,
 		}
 	}
-	gradW := func(g gen, m, n, k int) call {
+	gradW := func(g gen, math device.Math, m, n, k int) call {
 		return call{
 			ops: []operand{grad("dw", g.normal(n*k)), in("dy", g.normal(m*n)), in("xq", g.codes(m*k, 127)),
 				in("xs", g.uniform(m, 0.005, 0.01))},
 			run: func(d device.Kernels, o []device.Mem) {
-				d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, device.MathFP32)
+				d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, math)
 			},
 			ref: func(x [][]float64) {
 				for i := range x[0] {
@@ -84,7 +84,7 @@ func qlinearTables() []table {
 					return dot(y, x[1])
 				})}
 			},
-			tol:     1e-6 + 4e-7*float64(m),
+			tol:     1e-6 + 4e-7*float64(m) + rounding(math, m),
 			mulAdds: m * n * k,
 		}
 	}
@@ -177,12 +177,14 @@ func qlinearTables() []table {
 					return fwd(g.codes(m*k, 127), g.codes(n*k, levels), g.uniform(m, 0.005, 0.01),
 						g.uniform(scales, 0.5, 1), g.normal(n), m, n, k, 5e-7)
 				})
-				add(&ts[1], "", func(g gen) call { return gradX(g, levels, scales, m, n, k) })
+				add(&ts[1], "", func(g gen) call { return gradX(g, device.MathFP32, levels, scales, m, n, k) })
+				add(&ts[1], ",bf16", func(g gen) call { return gradX(g, device.MathBF16, levels, scales, m, n, k) })
 				add(&ts[1], ",int8", func(g gen) call {
 					return gradX8(g.tiny(m*k), g.tiny(m*n), g.codes(n*k, levels), g.uniform(scales, 0.5, 1), m, n, k)
 				})
 				if levels == 1 && !perRow {
-					add(&ts[2], "", func(g gen) call { return gradW(g, m, n, k) })
+					add(&ts[2], "", func(g gen) call { return gradW(g, device.MathFP32, m, n, k) })
+					add(&ts[2], ",bf16", func(g gen) call { return gradW(g, device.MathBF16, m, n, k) })
 					add(&ts[2], ",int8", func(g gen) call {
 						return gradW8(g.tiny(n*k), g.tiny(m*n), g.codes(m*k, 127), g.uniform(m, 0.005, 0.01), m, n, k)
 					})

@@ -69,15 +69,20 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 	if g.alpha == 0 || g.k < 0 {
 		g.k = 0
 	}
-	if s.Batch == 1 && s.Math == device.MathBF16 && d.bf16 && min(g.m, g.n, g.k) >= tileM && g.m*g.n*g.k >= serial {
-		d.multiplyBF16(g, d.Threads)
-		return
-	}
 	if s.Batch == 1 {
-		d.multiply(g, d.Threads)
+		d.product(g, s.Math)
 		return
 	}
 	d.batched(g, s)
+}
+
+// product computes g on all threads, in bfloat16 where that is allowed and pays.
+func (d *Device) product(g gemm, math device.Math) {
+	if math == device.MathBF16 && d.bf16 && min(g.m, g.n, g.k) >= tileM && g.m*g.n*g.k >= serial {
+		d.multiplyBF16(g, d.Threads)
+	} else {
+		d.multiply(g, d.Threads)
+	}
 }
 
 // batched computes the products of a batch.

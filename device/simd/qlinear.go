@@ -74,8 +74,7 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 		w := scratch.Get[float32](n * k)
 		defer w.Free()
 		d.dequantize(w.X, codes0, ws0, n, k)
-		d.multiply(gemm{m: m, n: k, k: n, a: matrix{dy0, n, 1}, b: matrix{w.X, k, 1}, c: dx0, ldc: k, alpha: 1, beta: 1},
-			d.Threads)
+		d.product(gemm{m: m, n: k, k: n, a: matrix{dy0, n, 1}, b: matrix{w.X, k, 1}, c: dx0, ldc: k, alpha: 1, beta: 1}, math)
 		return
 	}
 	p := d.newQProduct(m, k, n)
@@ -112,8 +111,7 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 		x := scratch.Get[float32](m * k)
 		defer x.Free()
 		d.dequantize(x.X, xq0, xs0, m, k)
-		d.multiply(gemm{m: n, n: k, k: m, a: matrix{dy0, 1, n}, b: matrix{x.X, k, 1}, c: dw0, ldc: k, alpha: 1, beta: 1},
-			d.Threads)
+		d.product(gemm{m: n, n: k, k: m, a: matrix{dy0, 1, n}, b: matrix{x.X, k, 1}, c: dw0, ldc: k, alpha: 1, beta: 1}, math)
 		return
 	}
 	p := d.newQProduct(n, k, m)

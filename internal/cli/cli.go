@@ -35,7 +35,7 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Data, "data", c.Data, "`path` of the data")
 	f.StringVar(&c.Out, "out", c.Out, "`folder` of the run: checkpoints, metrics, result.json")
 	f.StringVar(&c.Weights, "weights", c.Weights, "linear layers: ternary, five or fp32")
-	f.StringVar(&c.Math, "math", c.Math, "gradients of quantized layers: int8 or fp32; empty: int8")
+	f.StringVar(&c.Math, "math", c.Math, "products of linear layers: fp32, bf16, or int8 for the gradients of quantized ones; empty: int8, fp32 for float weights")
 	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, "muon, adamw or sgd")
 	f.Float64Var(&c.LR, "lr", c.LR, "base learning rate; 0: the optimizer's default")
 	f.IntVar(&c.Batch, "batch", c.Batch, "sequences or images per step")
@@ -73,8 +73,8 @@ func (c *Flags) Check() error {
 		return fmt.Errorf("-lr is %g; it must be positive, or 0 for the default", c.LR)
 	case w != llm.TernaryWeights && w != llm.FiveWeights && w != llm.FP32Weights:
 		return fmt.Errorf("-weights is %q; use ternary, five or fp32", c.Weights)
-	case c.Math != "" && c.Math != "int8" && c.Math != "fp32":
-		return fmt.Errorf("-math is %q; use int8 or fp32", c.Math)
+	case c.Math != "" && c.Math != "int8" && c.Math != "bf16" && c.Math != "fp32":
+		return fmt.Errorf("-math is %q; use int8, bf16 or fp32", c.Math)
 	case c.Out == "":
 		return errors.New("-out is empty; name a folder for the run")
 	}

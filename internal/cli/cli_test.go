@@ -64,7 +64,7 @@ func TestCheck(t *testing.T) {
 		{func(c *Flags) { c.LR = math.Inf(1) }, "lr is +Inf"},
 		{func(c *Flags) { c.Weights = "" }, `-weights is ""; use ternary, five or fp32`},
 		{func(c *Flags) { c.Weights = "Ternary" }, `"Ternary"`},
-		{func(c *Flags) { c.Math = "int4" }, `-math is "int4"; use int8 or fp32`},
+		{func(c *Flags) { c.Math = "int4" }, `-math is "int4"; use int8, bf16 or fp32`},
 		{func(c *Flags) { c.Optimizer = "adam" }, `"adam"; use muon, adamw or sgd`},
 		{func(c *Flags) { c.Out = "" }, "-out is empty"},
 	} {

@@ -160,7 +160,9 @@ type maker struct {
 func (mk maker) linear(in, out int) nn.Layer {
 	switch mk.weights {
 	case "fp32":
-		return nn.NewLinear(mk.Maker, in, out, true)
+		l := nn.NewLinear(mk.Maker, in, out, true)
+		l.BF16 = mk.math == ternary.BF16
+		return l
 	case "five":
 		return ternary.NewLinear(mk.Maker, in, out, true,
 			ternary.Config{Codebook: ternary.Five, SubNorm: true, Math: mk.math})
