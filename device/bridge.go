@@ -208,6 +208,12 @@ func (z Bridge) QuantizeWeights(codes, scale, w Mem, s WeightQuant) {
 	}, codes, scale, w)
 }
 
+func (z Bridge) QuantizeStochastic(codes, scale, x Mem, s StochasticQuant) {
+	z.do("QuantizeStochastic", 2, 0, func(host Kernels, o []Mem) {
+		host.QuantizeStochastic(o[0], o[1], o[2], s)
+	}, codes, scale, x)
+}
+
 func (z Bridge) Dequantize(y, codes, scale Mem, rows, cols int) {
 	z.do("Dequantize", 1, 0, func(host Kernels, o []Mem) {
 		host.Dequantize(o[0], o[1], o[2], rows, cols)

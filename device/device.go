@@ -119,6 +119,8 @@ type Kernels interface {
 	QuantizeRows(q, scale, x Mem, rows, cols int)
 	// QuantizeWeights gives codes in [-levels, levels] and one scale for the tensor or each row, see [WeightQuant].
 	QuantizeWeights(codes, scale, w Mem, s WeightQuant)
+	// QuantizeStochastic rounds to codes in [-levels, levels] at random, without bias, see [StochasticQuant].
+	QuantizeStochastic(codes, scale, x Mem, s StochasticQuant)
 	// Dequantize: y[i,j] = codes[i,j] * scale[i], or scale[0] when scale has one element.
 	Dequantize(y, codes, scale Mem, rows, cols int)
 	// LSQGrad, the gradient of a learned scale (Esser et al. 2019, arXiv 1902.08153): with v = w/scale and
@@ -273,6 +275,25 @@ type WeightQuant struct {
 	PerRow     bool
 }
 
+// StochasticQuant describes QuantizeStochastic on x (Rows, Cols): with v = x[i]/scale, f = floor(v) and
+// u = Philox(Seed, i), see [Philox],
+//
+//	code[i] = clip(f + [u < v-f], ±Levels)
+//
+// so that the mean of code*scale is x where |x| <= Levels*scale, to 2^-24 of a scale. Over the tensor or, with PerRow,
+// each row, a = max|x|; with Clip > 0, a = min(a, Clip*rms), rms = sqrt(LaneSum(x^2)/n), the product taken in float64
+// and rounded once to float32; scale = max(a, GradFloor)/Levels, or an input with Given. A group with a NaN or Inf gets
+// codes 0 and, unless it is Given, scale NaN. scale has 1 or Rows elements. 127 levels are int8; one level with Clip
+// 2.5 is TernGrad (Wen et al. 2017, arXiv 1705.07878), whose sigma is the rms here.
+type StochasticQuant struct {
+	Rows, Cols int
+	Levels     int
+	Clip       float32
+	Seed       uint64
+	PerRow     bool
+	Given      bool
+}
+
 // Math says how Gemm and the gradients of QLinear multiply. All devices give the same bits in MathInt8: every step is
 // rounded to float32, in the order of the formula.
 type Math uint8
@@ -296,7 +317,7 @@ const (
 	MathInt8
 )
 
-// GradFloor is the least absolute maximum of a group in MathInt8.
+// GradFloor is the least absolute maximum of a group in MathInt8 and QuantizeStochastic.
 const GradFloor = 0x1p-119
 
 // AdamWStep holds the scalars of one AdamW update, g scaled by GradScale first:

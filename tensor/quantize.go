@@ -22,6 +22,18 @@ func QuantizeWeights(codes, scale, w *Tensor, levels int, rule device.WeightRule
 		Cols: cols, Levels: levels, Rule: rule, Factor: factor, PerRow: scale.Len() == rows && rows != 1})
 }
 
+// QuantizeStochastic: codes of x (out, in) in [-levels, levels], rounded at random without bias, with one scale, or one
+// per row when scale has out elements. The shapes give s.Rows, s.Cols and s.PerRow.
+func QuantizeStochastic(codes, scale, x *Tensor, s device.StochasticQuant) {
+	sameLen("QuantizeStochastic", codes, x)
+	s.Rows, s.Cols = x.matrix()
+	check(codes.Type() == device.I8, "QuantizeStochastic", "needs int8 codes", codes)
+	check(scale.Len() == 1 || scale.Len() == s.Rows, "QuantizeStochastic", "do not fit: one scale, or one per row",
+		scale, x)
+	s.PerRow = scale.Len() == s.Rows && s.Rows != 1
+	where("QuantizeStochastic", codes, scale, x).QuantizeStochastic(codes.mem, scale.mem, x.mem, s)
+}
+
 // Dequantize: y = codes * scale; scale has one element or one per row.
 func Dequantize(y, codes, scale *Tensor) {
 	sameLen("Dequantize", y, codes)

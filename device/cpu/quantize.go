@@ -31,11 +31,7 @@ func quantizeRow(q []int8, x []float32) float32 { return quantizeAbove(q, x, 1e-
 
 // quantizeAbove is int8 absmax with a floor for the maximum.
 func quantizeAbove(q []int8, x []float32, floor float32) float32 {
-	bits := uint32(0) // of max|x|: NaN is above Inf, which is above all numbers
-	for _, v := range x {
-		bits = max(bits, math.Float32bits(v)&^(1<<31))
-	}
-	a := math.Float32frombits(bits)
+	a := absMax(x)
 	if !finite(a) {
 		clear(q)
 		return nan32
@@ -47,6 +43,15 @@ func quantizeAbove(q []int8, x []float32, floor float32) float32 {
 		q[i] = roundCode(float32(v * s))
 	}
 	return a / 127
+}
+
+// absMax is max|x|, by bits: NaN is above Inf, which is above all numbers.
+func absMax(x []float32) float32 {
+	bits := uint32(0)
+	for _, v := range x {
+		bits = max(bits, math.Float32bits(v)&^(1<<31))
+	}
+	return math.Float32frombits(bits)
 }
 
 // QuantizeWeights takes means, and products with Factor, in float64 and rounds them once to a scale or threshold. A

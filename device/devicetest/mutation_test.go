@@ -273,6 +273,14 @@ func TestFindsMistakes(t *testing.T) {
 		{"Dequantize uses one scale", "Dequantize", func(d *cpu.Device) device.Device { return oneScale{d} }},
 		{"QuantizeRows rounds half away", "QuantizeRows", func(d *cpu.Device) device.Device { return awayFromZero{d} }},
 		{"QuantizeWeights sums in order", "QuantizeWeights", func(d *cpu.Device) device.Device { return inOrder{d} }},
+		{"QuantizeStochastic ignores clip", "QuantizeStochastic",
+			stochasticBug(func(s *device.StochasticQuant) { s.Clip = 0 })},
+		{"QuantizeStochastic ignores the seed", "QuantizeStochastic",
+			stochasticBug(func(s *device.StochasticQuant) { s.Seed = 0 })},
+		{"QuantizeStochastic finds its own scale", "QuantizeStochastic",
+			stochasticBug(func(s *device.StochasticQuant) { s.Given = false })},
+		{"QuantizeStochastic always draws the same", "Moments",
+			stochasticBug(func(s *device.StochasticQuant) { s.Seed = 0 })},
 		{"AdamW decays without LR", "AdamW", func(d *cpu.Device) device.Device { return bareDecay{d} }},
 		{"Dropout keeps p", "Dropout", func(d *cpu.Device) device.Device { return keepsP{d} }},
 		{"Dropout ignores the seed", "Dropout", func(d *cpu.Device) device.Device { return oneSeed{d} }},
@@ -484,6 +492,20 @@ func (d awayFromZero) QuantizeRows(q, scale, x device.Mem, rows, cols int) {
 			q.I8()[i] = int8(math.Round(float64(x.F32()[i] * (1 / s))))
 		}
 	}
+}
+
+type stochastic struct {
+	*cpu.Device
+	change func(s *device.StochasticQuant)
+}
+
+func stochasticBug(change func(s *device.StochasticQuant)) func(d *cpu.Device) device.Device {
+	return func(d *cpu.Device) device.Device { return stochastic{d, change} }
+}
+
+func (d stochastic) QuantizeStochastic(codes, scale, x device.Mem, s device.StochasticQuant) {
+	d.change(&s)
+	d.Device.QuantizeStochastic(codes, scale, x, s)
 }
 
 type inOrder struct{ *cpu.Device }

@@ -64,7 +64,7 @@ func quantizeWeights(q []float64, w []float32, given float32, s device.WeightQua
 }
 
 func quantTables() []table {
-	return []table{quantizeRowsTable(), quantizeWeightsTable(), dequantizeTable(), lsqTable()}
+	return []table{quantizeRowsTable(), quantizeWeightsTable(), stochasticTable(), dequantizeTable(), lsqTable()}
 }
 
 func quantizeRowsTable() table {

@@ -69,14 +69,16 @@ func randomTables() []table {
 	}
 }
 
-// testMoments checks the first two moments of Uniform, Normal and Dropout within 5 standard errors, and that seeds
-// matter.
+// testMoments checks the first two moments of Uniform, Normal, Dropout and QuantizeStochastic within 5 standard errors,
+// and that seeds matter.
 func testMoments(t T, open func() device.Device) {
 	d := open()
 	const n = 1 << 16
-	x, y := d.Alloc(device.F32, n), d.Alloc(device.F32, n)
+	x, y, codes, one := d.Alloc(device.F32, n), d.Alloc(device.F32, n), d.Alloc(device.I8, n), d.Alloc(device.F32, 1)
 	defer d.Free(x)
 	defer d.Free(y)
+	defer d.Free(codes)
+	defer d.Free(one)
 	host, other := make([]float32, n), make([]float32, n)
 	for _, tt := range []struct {
 		name              string
@@ -89,6 +91,12 @@ func testMoments(t T, open func() device.Device) {
 			d.Fill(y, 1)
 			d.Dropout(dst, y, 0.25, seed, false)
 		}, 1, math.Sqrt(1.0 / 3), 7.0 / 3},
+		{"QuantizeStochastic", func(dst device.Mem, seed uint64) { // 2.75 is 3 in three of four cases, else 2
+			d.Fill(y, 2.75)
+			d.Fill(one, 1)
+			d.QuantizeStochastic(codes, one, y, device.StochasticQuant{Rows: 1, Cols: n, Levels: 3, Seed: seed, Given: true})
+			d.Dequantize(dst, codes, one, 1, n)
+		}, 2.75, math.Sqrt(3.0 / 16), 7.0 / 3},
 	} {
 		tt.run(x, 42)
 		d.Download(device.Wrap(host), x)
