@@ -6,12 +6,14 @@
 //	2bit    3       4           2          t0 | t1<<2 | t2<<4 | t3<<6, t = code+1; t = 3 is invalid
 //	base5   5       3           2.667      t0 + 5 t1 + 25 t2, t = code+2; 0 to 124
 //
-// There is one type, [Format]; a format is a row of [Formats].
+// There is one type, [Format]; a format is a row of [Formats]. Compress and Expand take packed bytes to their entropy
+// and back, for files and wires.
 //
 // # Invariants
 //
 //   - Packing is a bijection: n codes have one packed form, and Unpack refuses every other byte string. The unused
 //     digits of the last byte hold code 0, so that they add nothing to a product.
-//   - The layouts are on disk: they do not change. A new layout is a new row with a new name.
+//   - The layouts are on disk: they do not change. A new layout is a new row with a new name. What Compress writes may
+//     change from version to version, what Expand reads may only grow.
 //   - Packed and unpacked slices must not overlap.
 package trit

@@ -1,6 +1,7 @@
 package trit_test
 
 import (
+	"bytes"
 	"fmt"
 
 	"setun/internal/trit"
@@ -26,6 +27,25 @@ func Example() {
 func ExampleFormat_Unpack_damaged() {
 	fmt.Println(trit.Base3.Unpack(make([]int8, 10), []byte{121, 250}))
 	// Output: trit: unpack base3: byte 250 at 1 is invalid: the data is damaged or in another format
+}
+
+// Gradients of one layer, most of them 0: 20 times smaller than float32 in base 3, and more after Compress.
+func ExampleFormat_Compress() {
+	codes := make([]int8, 100_000)
+	for i := 0; i < len(codes); i += 7 {
+		codes[i] = int8(1 - i%2*2)
+	}
+	packed := make([]byte, trit.Base3.Bytes(len(codes)))
+	if err := trit.Base3.Pack(packed, codes); err != nil {
+		fmt.Println(err)
+		return
+	}
+	small := trit.Base3.Compress(nil, packed)
+	back := make([]byte, len(packed))
+	err := trit.Base3.Expand(back, small)
+	bits, _ := trit.Entropy(codes)
+	fmt.Println(len(packed), len(small) < int(bits*1e5/8), bytes.Equal(back, packed), err)
+	// Output: 20000 true true <nil>
 }
 
 func ExampleEntropy() {
