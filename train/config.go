@@ -12,6 +12,7 @@ import (
 	"setun/autograd"
 	"setun/data"
 	"setun/optim"
+	"setun/optim/gradq"
 )
 
 // Model is what Run trains: parameters and the mean loss of a batch in nats.
@@ -48,6 +49,7 @@ type Config struct {
 	Optimizer optim.Config    `json:"optimizer"`         // (muon)
 	Schedule  optim.Schedule  `json:"schedule"`          // (linear)
 	Clip      float64         `json:"clip,omitempty"`    // largest gradient norm (1); negative: none
+	Gradients gradq.Config    `json:"gradients"`         // (fp32, and Seed for the rounding)
 	OnNaN     string          `json:"on_nan,omitempty"`  // "stop" (default) or "skip"
 	Model     json.RawMessage `json:"model,omitempty"`   // describes model and data: a run resumes only with the same
 	EvalEvery int             `json:"-"`                 // steps between evaluations (a tenth of the run)
@@ -92,6 +94,10 @@ func (c Config) withDefaults() Config {
 	}
 	c.Optimizer = c.Optimizer.WithDefaults()
 	c.Schedule = c.Schedule.WithDefaults()
+	c.Gradients = c.Gradients.WithDefaults()
+	if c.Gradients.Seed == 0 {
+		c.Gradients.Seed = c.Seed
+	}
 	return c
 }
 
@@ -112,6 +118,9 @@ func (c Config) Validate() error {
 	if err := c.Optimizer.Validate(); err != nil {
 		return err
 	}
+	if err := c.Gradients.Validate(); err != nil {
+		return err
+	}
 	return c.Schedule.Validate()
 }
 
@@ -123,6 +132,7 @@ type Result struct {
 	TrainLoss float64       // mean of the last tenth of the steps, nats
 	ValLoss   float64       // at the end, nats; NaN without Val
 	Skipped   int           // batches skipped for a NaN loss
+	GradBytes int64         // what a wire would have carried of the gradients
 	TapeBytes int64         // most memory of intermediate values at once
 	Resumed   int           // step the run went on from
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"setun/data"
 	"setun/format/safetensors"
 	"setun/optim"
+	"setun/optim/gradq"
 	"setun/tensor"
 	"setun/train/checkpoint"
 )
@@ -52,6 +54,7 @@ type progressState struct {
 	Targets  int64           `json:"targets"`
 	Seconds  float64         `json:"seconds"`
 	Skipped  int             `json:"skipped"`
+	Grad     int64           `json:"grad_bytes,omitempty"`
 	Recent   []float64       `json:"recent"`             // losses of the last steps, for Result.TrainLoss
 	Val      *float64        `json:"val,omitempty"`      // latest held-out loss; none if NaN
 	EvalDue  bool            `json:"eval_due,omitempty"` // the evaluation of this step was cancelled
@@ -65,6 +68,7 @@ type runner struct {
 	params []optim.Param
 	all    []optim.Param // also frozen ones: what checkpoints hold
 	opt    optim.Optimizer
+	grads  *gradq.Quantizer
 	tape   autograd.Tape
 
 	step    int        // steps done
@@ -98,6 +102,9 @@ func newRunner(cfg Config, m Model, d Data) (*runner, error) {
 	r.pos = d.Train.State()
 	var err error
 	if r.opt, err = optim.New(cfg.Optimizer, r.params); err != nil {
+		return nil, err
+	}
+	if r.grads, err = gradq.New(cfg.Gradients, r.params); err != nil {
 		return nil, err
 	}
 	pool := tensor.NewPool(r.params[0].Value.Device())
@@ -179,6 +186,7 @@ func (r *runner) close() {
 	r.tape.Reset()
 	r.tape.Pool.Close()
 	r.opt.Free()
+	r.grads.Free()
 	if r.out != nil {
 		r.out.close()
 	}
@@ -256,13 +264,16 @@ func (r *runner) train(ctx context.Context) error {
 	if err := r.params[0].Value.Device().Sync(); err != nil {
 		return fmt.Errorf("train: step %d: %w", r.step+1, err)
 	}
+	sent := int64(0)
 	if bad := math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0); bad {
 		if err := r.bad(loss, norm); err != nil {
 			return err
 		}
 	} else {
 		r.skipped = 0
-		r.opt.Step(float32(factor), optim.Clip(norm, r.cfg.Clip))
+		clip := r.grads.Quantize(r.step, optim.Clip(norm, r.cfg.Clip))
+		sent, _ = r.grads.Bytes()
+		r.opt.Step(float32(factor), clip)
 		r.recent = append(r.recent, loss)
 		n := 100
 		if r.cfg.Steps > 0 {
@@ -273,8 +284,9 @@ func (r *runner) train(ctx context.Context) error {
 	r.step++
 	r.pos = r.data.Train.State()
 	r.result.Targets += int64(targets)
+	r.result.GradBytes += sent
 	r.seconds += time.Since(start).Seconds()
-	return r.out.train(r, loss, norm, factor, targets)
+	return r.out.train(r, loss, norm, factor, sent, targets)
 }
 
 // gradient runs the batches of one step. Gradients are left in the parameters.
@@ -367,7 +379,7 @@ func (r *runner) save() error {
 		return err
 	}
 	st := progressState{OptSteps: r.opt.Steps(), Targets: r.result.Targets, Seconds: r.seconds, Skipped: r.result.Skipped,
-		Recent: r.recent, EvalDue: r.evalDue, Data: pos}
+		Grad: r.result.GradBytes, Recent: r.recent, EvalDue: r.evalDue, Data: pos}
 	if v := r.result.ValLoss; !math.IsNaN(v) && !math.IsInf(v, 0) {
 		st.Val = &v
 	}
@@ -381,7 +393,7 @@ func (r *runner) save() error {
 	for _, p := range r.all {
 		c.Weights = append(c.Weights, safetensors.New(p.Name, p.Value.Shape(), p.Value.T.Floats()))
 	}
-	for n, t := range r.opt.State() {
+	for n, t := range r.state() {
 		c.Optim = append(c.Optim, safetensors.New(n, t.Shape(), t.Floats()))
 	}
 	c.Meta = map[string]string{"format": "setun"}
@@ -396,6 +408,19 @@ func (r *runner) save() error {
 		r.out.progress.Log("%v", err)
 	}
 	return r.out.plot()
+}
+
+// state is what a checkpoint holds beside the weights.
+func (r *runner) state() iter.Seq2[string, *tensor.Tensor] {
+	return func(yield func(string, *tensor.Tensor) bool) {
+		for _, s := range []iter.Seq2[string, *tensor.Tensor]{r.opt.State(), r.grads.State()} {
+			for n, t := range s {
+				if !yield(n, t) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // restore puts a checkpoint's contents in place, after all of it has been checked.
@@ -420,7 +445,7 @@ func (r *runner) restore(c *checkpoint.Checkpoint) error {
 		return err
 	}
 	moments := map[string]*tensor.Tensor{}
-	for n, t := range r.opt.State() {
+	for n, t := range r.state() {
 		moments[n] = t
 	}
 	putMoments, err := match(moments, c.Optim, "optimizer state")
@@ -439,11 +464,14 @@ func (r *runner) restore(c *checkpoint.Checkpoint) error {
 		r.result.ValLoss = *st.Val
 	}
 	r.result.Targets, r.result.Skipped, r.result.Resumed = st.Targets, st.Skipped, c.Step
+	r.result.GradBytes = st.Grad
 	return nil
 }
 
-// sameRun refuses a change of what a checkpoint depends on. The length of the run may change.
+// sameRun refuses a change of what a checkpoint depends on. The length of the run may change. What an older checkpoint
+// does not know has its default.
 func sameRun(old, cfg Config) error {
+	old = old.withDefaults()
 	old.Steps, old.Minutes = cfg.Steps, cfg.Minutes
 	a, err := json.Marshal(old)
 	if err != nil {

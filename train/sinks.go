@@ -59,7 +59,7 @@ func (s *sinks) close() {
 }
 
 // train reports a step.
-func (s *sinks) train(r *runner, loss, norm, factor float64, targets int) error {
+func (s *sinks) train(r *runner, loss, norm, factor float64, sent int64, targets int) error {
 	now := time.Now()
 	if dt := now.Sub(s.last).Seconds(); !s.last.IsZero() && dt > 0 {
 		now := float64(targets) / dt
@@ -81,7 +81,8 @@ func (s *sinks) train(r *runner, loss, norm, factor float64, targets int) error 
 	}
 	s.progress.Step(r.step, fields...)
 	return s.write(r, metrics.Train, map[string]float64{"loss": loss, "bits": Bits(loss), "grad_norm": norm,
-		"lr": factor * float64(r.cfg.Optimizer.LR), s.cfg.Unit: float64(r.result.Targets), "seconds": r.seconds})
+		"grad_bytes": float64(sent), "lr": factor * float64(r.cfg.Optimizer.LR), s.cfg.Unit: float64(r.result.Targets),
+		"seconds": r.seconds})
 }
 
 // eval reports an evaluation.

@@ -13,21 +13,24 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	"setun/device"
 	"setun/device/auto"
 	"setun/internal/atomicfile"
 	"setun/llm"
 	"setun/optim"
+	"setun/optim/gradq"
 )
 
 // Flags are the flags of every training command. Set the defaults that differ before Register.
 type Flags struct {
-	Data, Out, Device, Weights, Math, Optimizer string
-	Threads, Batch                              int
-	LR                                          float64
-	Seed                                        uint64
-	Resume                                      bool
+	Data, Out, Device, Weights, Math, Optimizer, Gradients string
+	Threads, Batch                                         int
+	LR                                                     float64
+	Seed                                                   uint64
+	Resume                                                 bool
 }
 
 // Register adds the flags to f.
@@ -38,6 +41,8 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Math, "math", c.Math, "products of linear layers: fp32, bf16, or int8 for the gradients of quantized ones; "+
 		"empty: int8, fp32 for float weights")
 	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, "muon, adamw or sgd")
+	f.StringVar(&c.Gradients, "gradients", c.Gradients, "as a wire would carry them: "+
+		strings.Join(gradq.Kinds, ", ")+"; empty: fp32")
 	f.Float64Var(&c.LR, "lr", c.LR, "base learning rate; 0: the optimizer's default")
 	f.IntVar(&c.Batch, "batch", c.Batch, "sequences or images per step")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "seed of weights, data order and sampling")
@@ -76,6 +81,8 @@ func (c *Flags) Check() error {
 		return fmt.Errorf("-weights is %q; use ternary, five or fp32", c.Weights)
 	case c.Math != "" && c.Math != "int8" && c.Math != "bf16" && c.Math != "fp32":
 		return fmt.Errorf("-math is %q; use int8, bf16 or fp32", c.Math)
+	case c.Gradients != "" && !slices.Contains(gradq.Kinds, c.Gradients):
+		return fmt.Errorf("-gradients is %q; use %s", c.Gradients, strings.Join(gradq.Kinds, ", "))
 	case c.Out == "":
 		return errors.New("-out is empty; name a folder for the run")
 	}

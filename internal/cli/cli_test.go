@@ -27,10 +27,10 @@ func TestParse(t *testing.T) {
 		return c, Parse(f, args)
 	}
 	c, err := parse("-batch", "3", "-weights=five", "-resume", "-seed", "18446744073709551615", "-lr", "1e-3",
-		"-threads", "2", "-math", "int8")
+		"-threads", "2", "-math", "int8", "-gradients", "ternary")
 	want := good()
 	want.Batch, want.Weights, want.Resume, want.Seed = 3, "five", true, math.MaxUint64
-	want.LR, want.Threads, want.Device, want.Math = 1e-3, 2, "auto", "int8"
+	want.LR, want.Threads, want.Device, want.Math, want.Gradients = 1e-3, 2, "auto", "int8", "ternary"
 	if err != nil || c != want {
 		t.Errorf("%+v, %v; want %+v", c, err, want)
 	}
@@ -65,6 +65,7 @@ func TestCheck(t *testing.T) {
 		{func(c *Flags) { c.Weights = "" }, `-weights is ""; use ternary, five or fp32`},
 		{func(c *Flags) { c.Weights = "Ternary" }, `"Ternary"`},
 		{func(c *Flags) { c.Math = "int4" }, `-math is "int4"; use int8, bf16 or fp32`},
+		{func(c *Flags) { c.Gradients = "int4" }, `-gradients is "int4"; use fp32, int8, ternary, ternary-ef`},
 		{func(c *Flags) { c.Optimizer = "adam" }, `"adam"; use muon, adamw or sgd`},
 		{func(c *Flags) { c.Out = "" }, "-out is empty"},
 	} {

@@ -20,6 +20,7 @@ import (
 	"setun/internal/rss"
 	"setun/nn"
 	"setun/optim"
+	"setun/optim/gradq"
 	"setun/tensor"
 	"setun/ternary"
 	"setun/train"
@@ -28,7 +29,8 @@ import (
 func main() { cli.Main(run) }
 
 func run(ctx context.Context, args []string) error {
-	fl := cli.Flags{Out: "runs/fashion", Weights: "ternary", Optimizer: "adamw", Batch: 128, LR: 1e-3, Seed: 1}
+	fl := cli.Flags{Out: "runs/fashion", Weights: "ternary", Optimizer: "adamw", Gradients: gradq.FP32, Batch: 128,
+		LR: 1e-3, Seed: 1}
 	f := flag.NewFlagSet("fashion", flag.ContinueOnError)
 	fl.Register(f)
 	epochs := f.Int("epochs", 10, "passes over the training images")
@@ -86,7 +88,8 @@ func run(ctx context.Context, args []string) error {
 	opt := fl.Optim()
 	opt.Beta2 = 0.999
 	res, err := train.Run(ctx, train.Config{Steps: steps, Seed: fl.Seed, Optimizer: opt, Clip: -1,
-		Schedule: optim.Schedule{Warmup: 0.005, Final: 0.01}, Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "images",
+		Gradients: gradq.Config{Kind: fl.Gradients},
+		Schedule:  optim.Schedule{Warmup: 0.005, Final: 0.01}, Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "images",
 		Model: meta}, m, train.Data{Train: batches, Val: test})
 	if err != nil {
 		return err
@@ -101,6 +104,7 @@ func run(ctx context.Context, args []string) error {
 		"device": dev.Name(), "threads": threads, "model": *kind, "weights": fl.Weights, "params": nn.Count(m), "epochs": *epochs,
 		"steps": res.Steps, "seconds": res.Time.Seconds(), "images_per_second": res.TargetsPerSecond(), "test_accuracy": accuracy,
 		"test_loss": res.ValLoss, "train_loss": res.TrainLoss, "peak_rss_bytes": rss.Peak(), "seed": fl.Seed,
+		"gradients": fl.Gradients, "grad_bytes": res.GradBytes,
 	})
 }
 

@@ -23,6 +23,7 @@ import (
 	"setun/internal/rss"
 	"setun/llm"
 	"setun/nn"
+	"setun/optim/gradq"
 	"setun/tensor"
 	"setun/ternary"
 	"setun/train"
@@ -56,7 +57,7 @@ type saved struct {
 }
 
 func trainCommand(ctx context.Context, args []string) error {
-	fl := cli.Flags{Out: "runs/gopher", Weights: "ternary", Optimizer: "muon", Batch: 8, Seed: 1}
+	fl := cli.Flags{Out: "runs/gopher", Weights: "ternary", Optimizer: "muon", Gradients: gradq.FP32, Batch: 8, Seed: 1}
 	f := flag.NewFlagSet("gopher train", flag.ContinueOnError)
 	fl.Register(f)
 	ext := f.String("ext", ".go", "comma-separated file name endings to read in folders; empty: all")
@@ -129,7 +130,8 @@ func trainCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	res, err := train.Run(ctx, train.Config{Steps: *steps, Minutes: *minutes, Accum: *micro, Seed: fl.Seed, Optimizer: fl.Optim(),
-		Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "bytes", Model: meta,
+		Gradients: gradq.Config{Kind: fl.Gradients},
+		Dir:       fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "bytes", Model: meta,
 		OnStep: func(_ int, progress float64) {
 			if *warmup > 0 {
 				model.SetLambda(float32(min(progress/(*warmup), 1)))
@@ -162,6 +164,7 @@ func trainCommand(ctx context.Context, args []string) error {
 		"train_bpb": train.Bits(res.TrainLoss), "val_bpb": train.Bits(loss), "val_bytes": val.Targets(),
 		"peak_rss_bytes": rss.Peak(), "tape_bytes": res.TapeBytes, "seed": fl.Seed, "depth": cfg.Depth, "width": cfg.Width,
 		"context": cfg.Context, "batch": fl.Batch, "optimizer": fl.Optimizer, "skipped": res.Skipped,
+		"gradients": fl.Gradients, "grad_bytes": res.GradBytes,
 	})
 }
 
