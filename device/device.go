@@ -275,7 +275,7 @@ type WeightQuant struct {
 	PerRow     bool
 }
 
-// StochasticQuant describes QuantizeStochastic on x (Rows, Cols): with v = x[i]/scale, f = floor(v) and
+// StochasticQuant describes QuantizeStochastic on x (Rows, Cols): in float32, with v = x[i]/scale, f = floor(v) and
 // u = Philox(Seed, i), see [Philox],
 //
 //	code[i] = clip(f + [u < v-f], ±Levels)

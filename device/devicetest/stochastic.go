@@ -28,7 +28,7 @@ func quantizeStochastic(q []float64, x []float32, at int, given float32, s devic
 	for j, v := range x {
 		v /= scale
 		f := math.Floor(float64(v))
-		if float64(unit(s.Seed, at+j)) < float64(v)-f {
+		if unit(s.Seed, at+j) < v-float32(f) {
 			f++
 		}
 		q[j] = max(-float64(s.Levels), min(float64(s.Levels), f))
