@@ -1,0 +1,74 @@
+package tests
+
+import (
+	"slices"
+	"testing"
+
+	"setun/autograd"
+	"setun/device"
+	"setun/device/cpu"
+	"setun/nn"
+	"setun/optim"
+	"setun/tensor"
+	"setun/ternary"
+)
+
+// asked remembers the products that were asked for.
+type asked struct {
+	*cpu.Device
+	shapes []device.GemmShape
+}
+
+func (d *asked) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
+	d.shapes = append(d.shapes, s)
+	d.Device.Gemm(c, a, b, bias, s)
+}
+
+// TestBF16 finds who asks for bfloat16: the layers that are told to, blended ones with fast gradients, and Muon.
+func TestBF16(t *testing.T) {
+	dev := &asked{Device: cpu.New(1)}
+	mk := tensor.NewMaker(dev, 1)
+	blended := func(m ternary.Math) nn.Layer {
+		l := ternary.NewLinear(mk, 8, 8, false, ternary.Config{Math: m})
+		l.SetLambda(0.5)
+		return l
+	}
+	float, fast := nn.NewLinear(mk, 8, 8, false), nn.NewLinear(mk, 8, 8, false)
+	fast.BF16 = true
+	for _, tt := range []struct {
+		name  string
+		layer nn.Layer
+		want  device.Math
+	}{
+		{"float", float, device.MathFP32}, {"float, BF16", fast, device.MathBF16},
+		{"blended, default", blended(""), device.MathBF16}, {"blended, int8", blended(ternary.Int8), device.MathBF16},
+		{"blended, bf16", blended(ternary.BF16), device.MathBF16}, {"blended, fp32", blended(ternary.FP32), device.MathFP32},
+	} {
+		dev.shapes = nil
+		tape := autograd.Tape{Grad: true}
+		tape.Backward(tape.Sum(tt.layer.Forward(&tape, autograd.NewParam(mk.Normal(1, 4, 8)))))
+		tape.Reset()
+		if len(dev.shapes) != 3 {
+			t.Errorf("%s: %d products, want 3", tt.name, len(dev.shapes))
+		}
+		for _, s := range dev.shapes {
+			if s.Math != tt.want {
+				t.Errorf("%s: a product in math %d, want %d", tt.name, s.Math, tt.want)
+			}
+		}
+	}
+	params := optim.Collect(float.Params())
+	o, err := optim.New(optim.Config{Name: "muon"}, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Free()
+	dev.shapes = nil
+	o.Step(1, 1)
+	plain := func(s device.GemmShape) bool { return s.Math != device.MathBF16 }
+	half := func(s device.GemmShape) bool { return s.Symmetric }
+	if n := len(dev.shapes); n != 15 || slices.ContainsFunc(dev.shapes, plain) ||
+		len(slices.DeleteFunc(slices.Clone(dev.shapes), half)) != 5 {
+		t.Errorf("muon: %+v; want 15 products in bfloat16, 10 of them symmetric", dev.shapes)
+	}
+}
