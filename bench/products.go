@@ -56,8 +56,8 @@ var mathNames = map[device.Math]string{device.MathFP32: "f32", device.MathBF16: 
 func gemmCase(math device.Math, f form, m, n, k int) benchmark {
 	flops := 2 * float64(m*n*k)
 	s := device.GemmShape{M: m, N: n, K: k, TransA: f == "tn/", TransB: f == "nt/", Alpha: 1, Math: math}
-	return benchmark{name: fmt.Sprintf("gemm/%s/%sm=%d,n=%d,k=%d", mathNames[math], f, m, n, k), unit: "GFLOP/s", work: flops / 1e9,
-		flops: flops, setup: kernel(func(p *pen) func() {
+	return benchmark{name: fmt.Sprintf("gemm/%s/%sm=%d,n=%d,k=%d", mathNames[math], f, m, n, k), unit: "GFLOP/s",
+		work: flops / 1e9, flops: flops, setup: kernel(func(p *pen) func() {
 			a, b, c := p.normal(m*k), p.normal(k*n), p.normal(m*n)
 			return func() { p.Gemm(c, a, b, device.Mem{}, s) }
 		})}

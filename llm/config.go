@@ -28,7 +28,7 @@ type Config struct {
 	Hidden  int `json:"hidden"`   // channels inside the feed-forward block
 
 	Weights Weights        `json:"weights"`
-	Quant   ternary.Config `json:"quant"` // how, unless Weights is fp32
+	Quant   ternary.Config `json:"quant"` // how; of fp32 Weights, only whether Math is bf16
 
 	QKNorm  bool    `json:"qk_norm"`  // RMSNorm over each head of q and k
 	SubNorm bool    `json:"sub_norm"` // RMSNorm before the output projections of attention and feed-forward

@@ -33,7 +33,7 @@ for ((round = 1; round <= rounds; round++)); do
   setun '^train/mlp/'
   py torch_mlp.py --threads "$threads"
   py torch_mlp.py --threads "$threads" --ternary
-  setun '^(gemm|linear)/'
+  setun '^(gemm|linear)/(f32|int8)/'
   py openblas_gemm.py "$threads" 5
   setun '^quantize/absmean'
   py numpy_quant.py "$threads"

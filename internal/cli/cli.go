@@ -38,8 +38,8 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Data, "data", c.Data, "`path` of the data")
 	f.StringVar(&c.Out, "out", c.Out, "`folder` of the run: checkpoints, metrics, result.json")
 	f.StringVar(&c.Weights, "weights", c.Weights, "linear layers: ternary, five or fp32")
-	f.StringVar(&c.Math, "math", c.Math, "products of linear layers: fp32, bf16, or int8 for the gradients of quantized ones; "+
-		"empty: int8, fp32 for float weights")
+	f.StringVar(&c.Math, "math", c.Math, "products of linear layers: fp32, bf16, or int8 for the gradients of "+
+		"quantized ones; empty: int8, fp32 for float weights")
 	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, "muon, adamw or sgd")
 	f.StringVar(&c.Gradients, "gradients", c.Gradients, "as a wire would carry them: "+
 		strings.Join(gradq.Kinds, ", ")+"; empty: fp32")
