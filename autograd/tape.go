@@ -11,6 +11,8 @@ import (
 type Value struct {
 	T    *tensor.Tensor
 	Grad *tensor.Tensor
+	// Quant is set on a parameter that its layer quantizes.
+	Quant Quantizer
 
 	wants bool // a gradient is wanted
 	param bool // Grad outlives the tape
@@ -20,6 +22,15 @@ type Value struct {
 	base *Value // a view shares its memory and its gradient
 
 	version uint64
+}
+
+// Quantizer tells what a layer makes of a parameter before it multiplies: all that an optimizer knows of quantization.
+type Quantizer interface {
+	// Effective writes the weights that the layer multiplies with to dst, shaped like the parameter.
+	Effective(dst *tensor.Tensor)
+	// Codes is the level (I8) of each weight, nil without levels of its own. It belongs to the layer and is good until
+	// the parameter changes.
+	Codes() *tensor.Tensor
 }
 
 // NewParam makes a value that wants a gradient and belongs to no tape: a weight.

@@ -24,10 +24,7 @@ func newAdamW(c Config, lr float32, ps []Param) *AdamW {
 
 // Step updates the parameters.
 func (o *AdamW) Step(factor, gradScale float32) {
-	o.steps++
-	corr := func(beta float32) float32 { return float32(1 / (1 - math.Pow(float64(beta), float64(o.steps)))) }
-	s := device.AdamWStep{LR: o.lr * factor, Beta1: o.cfg.Beta1, Beta2: o.cfg.Beta2, Eps: o.cfg.Eps,
-		Corr1: corr(o.cfg.Beta1), Corr2: corr(o.cfg.Beta2), GradScale: gradScale}
+	s := o.next(o.lr*factor, gradScale)
 	for i, p := range o.ps {
 		if !p.Value.HasGrad() {
 			continue
@@ -39,6 +36,14 @@ func (o *AdamW) Step(factor, gradScale float32) {
 		tensor.AdamW(p.Value.T, o.m[i], o.v[i], p.Value.Grad, s)
 		p.Value.Changed()
 	}
+}
+
+// next counts a step and gives its scalars.
+func (o *AdamW) next(lr, gradScale float32) device.AdamWStep {
+	o.steps++
+	corr := func(beta float32) float32 { return float32(1 / (1 - math.Pow(float64(beta), float64(o.steps)))) }
+	return device.AdamWStep{LR: lr, Beta1: o.cfg.Beta1, Beta2: o.cfg.Beta2, Eps: o.cfg.Eps,
+		Corr1: corr(o.cfg.Beta1), Corr2: corr(o.cfg.Beta2), GradScale: gradScale}
 }
 
 // Free gives back both moments.

@@ -54,10 +54,24 @@ func newMuon(c Config, all []Param) *Muon {
 // Step updates the parameters.
 func (o *Muon) Step(factor, gradScale float32) {
 	o.rest.Step(factor, gradScale)
+	lr := o.cfg.LR * factor
+	o.directions(gradScale, func(p Param, x *tensor.Tensor, shape float32) {
+		w := p.Value.T
+		if o.cfg.Decay != 0 {
+			tensor.Scale(w, 1-lr*o.cfg.Decay, w)
+		}
+		tensor.Axpy(w, -lr*shape, x)
+		p.Value.Changed()
+	})
+}
+
+// directions updates the momentum of every matrix that has a gradient and gives orthogonal(u), good during the call, and
+// sqrt(max(1, rows/cols)).
+func (o *Muon) directions(gradScale float32, each func(p Param, x *tensor.Tensor, shape float32)) {
 	if len(o.ps) == 0 {
 		return
 	}
-	mu, lr := o.cfg.Momentum, o.cfg.LR*factor
+	mu := o.cfg.Momentum
 	tensor.Fill(o.norms, 0)
 	for i, p := range o.ps {
 		if !p.Value.HasGrad() {
@@ -75,15 +89,9 @@ func (o *Muon) Step(factor, gradScale float32) {
 		if o.us[i] == nil {
 			continue
 		}
-		w := p.Value.T
 		x := o.orthogonal(o.us[i], float32(1/(math.Sqrt(float64(o.host[i]))+1e-7)))
 		o.us[i] = nil
-		if o.cfg.Decay != 0 {
-			tensor.Scale(w, 1-lr*o.cfg.Decay, w)
-		}
-		shape := math.Sqrt(max(1, float64(w.Dim(0))/float64(w.Dim(1))))
-		tensor.Axpy(w, -lr*float32(shape), x)
-		p.Value.Changed()
+		each(p, x, float32(math.Sqrt(max(1, float64(x.Dim(0))/float64(x.Dim(1))))))
 		o.pool.Put(x)
 	}
 }

@@ -42,8 +42,8 @@ type Optimizer interface {
 
 // Config chooses and configures an optimizer; zero fields mean the defaults in brackets.
 type Config struct {
-	Name     string  `json:"name"`               // "muon" (default), "adamw" or "sgd"
-	LR       float32 `json:"lr,omitempty"`       // base learning rate (muon 0.02, adamw 5e-3, sgd 0.1)
+	Name     string  `json:"name"`               // "muon" (default), "adamw", "sgd" or "trust"
+	LR       float32 `json:"lr,omitempty"`       // base learning rate (muon 0.02, adamw 5e-3, sgd 0.1, trust: at the bounds)
 	Momentum float32 `json:"momentum,omitempty"` // muon 0.95, sgd 0.9
 	Beta1    float32 `json:"beta1,omitempty"`    // adamw 0.9
 	Beta2    float32 `json:"beta2,omitempty"`    // adamw 0.95
@@ -51,6 +51,7 @@ type Config struct {
 	Decay    float32 `json:"decay,omitempty"`    // decoupled weight decay of matrices (0)
 	// AdamLR is the learning rate of the parameters that Muon leaves to AdamW (LR/4).
 	AdamLR float32 `json:"adam_lr,omitempty"`
+	Trust  Trust   `json:"trust,omitzero"`
 }
 
 // WithDefaults fills in the zero fields.
@@ -71,6 +72,14 @@ func (c Config) WithDefaults() Config {
 	case "sgd":
 		def(&c.LR, 0.1)
 		def(&c.Momentum, 0.9)
+	case "trust":
+		c.Trust = c.Trust.withDefaults()
+		def(&c.AdamLR, 0.25)
+		m := float32(0.95)
+		if c.Trust.Direction == "sgd" {
+			m = 0.9
+		}
+		def(&c.Momentum, m)
 	default:
 		def(&c.LR, 5e-3)
 	}
@@ -89,8 +98,15 @@ func (c Config) Validate() error {
 		}
 		return fmt.Errorf("optim: %s is %g; it must be at least %g and below %g", name, v, lo, hi)
 	}
-	if c.Name != "muon" && c.Name != "adamw" && c.Name != "sgd" {
-		return fmt.Errorf("optim: unknown optimizer %q; use muon, adamw or sgd", c.Name)
+	if c.Name != "muon" && c.Name != "adamw" && c.Name != "sgd" && c.Name != "trust" {
+		return fmt.Errorf("optim: unknown optimizer %q; use muon, adamw, sgd or trust", c.Name)
+	}
+	if c.Name == "trust" {
+		if err := c.Trust.validate(); err != nil {
+			return err
+		}
+	} else if c.Trust != (Trust{}) {
+		return fmt.Errorf("optim: %s has no trust region; leave trust out, or use the optimizer trust", c.Name)
 	}
 	for _, err := range []error{in("lr", c.LR, 0, 1e3), in("adam_lr", c.AdamLR, 0, 1e3), in("momentum", c.Momentum, 0, 1),
 		in("beta1", c.Beta1, 0, 1), in("beta2", c.Beta2, 0, 1), in("eps", c.Eps, 0, 1), in("decay", c.Decay, 0, 1e3)} {
@@ -112,6 +128,8 @@ func New(c Config, ps []Param) (Optimizer, error) {
 		return newAdamW(c, c.LR, ps), nil
 	case "sgd":
 		return newSGD(c, ps), nil
+	case "trust":
+		return newTrustRegion(c, ps), nil
 	}
 	return newMuon(c, ps), nil
 }

@@ -285,6 +285,11 @@ func TestStateRoundTrip(t *testing.T) {
 	}{
 		{"adamw", func() []string { return slices.Concat(slots("adam_m", every), slots("adam_v", every)) }},
 		{"sgd", func() []string { return slots("momentum", every) }},
+		{"trust", func() []string {
+			rest := func(matrix bool) bool { return !matrix }
+			return slices.Concat([]string{"trust"}, slots("momentum", func(matrix bool) bool { return matrix }),
+				slots("adam_m", rest), slots("adam_v", rest))
+		}},
 		{"muon", func() []string {
 			rest := func(matrix bool) bool { return !matrix }
 			return slices.Concat(slots("momentum", func(matrix bool) bool { return matrix }), slots("adam_m", rest),
@@ -361,7 +366,7 @@ func keys(state iter.Seq2[string, *tensor.Tensor]) iter.Seq[string] {
 
 // A step tells that the parameters have changed, of those with a gradient only.
 func TestVersions(t *testing.T) {
-	for _, name := range []string{"adamw", "sgd", "muon"} {
+	for _, name := range []string{"adamw", "sgd", "muon", "trust"} {
 		ps := params(cpu.New(0))
 		o, _ := optim.New(optim.Config{Name: name}, ps)
 		before := make([]uint64, len(ps))
@@ -446,7 +451,7 @@ func TestConfig(t *testing.T) {
 	}{
 		{optim.Config{}, ""},
 		{optim.Config{Name: "adamw", LR: 1e-3, Decay: 0.1}, ""},
-		{optim.Config{Name: "lion"}, `optim: unknown optimizer "lion"; use muon, adamw or sgd`},
+		{optim.Config{Name: "lion"}, `optim: unknown optimizer "lion"; use muon, adamw, sgd or trust`},
 		{optim.Config{LR: -1}, "optim: lr is -1; it must be at least 0 and below 1000"},
 		{optim.Config{LR: nan}, "optim: lr is NaN; it must be at least 0 and below 1000"},
 		{optim.Config{LR: 2000}, "optim: lr is 2000; it must be at least 0 and below 1000"},

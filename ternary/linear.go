@@ -39,6 +39,7 @@ func FromWeight(mk *tensor.Maker, w *tensor.Tensor, bias bool, cfg Config) *Line
 		panic(err)
 	}
 	l := &Linear{Weight: autograd.NewParam(w), cfg: cfg.withDefaults(), lambda: 1, out: w.Dim(0), in: w.Dim(1)}
+	l.Weight.Quant = latent{l}
 	if bias {
 		l.Bias = autograd.NewParam(mk.Zeros(l.out))
 	}
@@ -53,8 +54,38 @@ func FromWeight(mk *tensor.Maker, w *tensor.Tensor, bias bool, cfg Config) *Line
 		}
 		tensor.QuantizeWeights(l.codes, l.scale, w, l.cfg.Codebook.Levels(), device.AbsMean, factor)
 		l.Scale = autograd.NewParam(l.scale)
+		l.Scale.Quant = learned{}
 	}
 	return l
+}
+
+// latent is the quantizer of the layer's weight.
+type latent struct{ l *Linear }
+
+// Effective: W + lambda*(Q(W) - W).
+func (q latent) Effective(dst *tensor.Tensor) {
+	q.l.quantize()
+	q.l.effective(dst, q.l.Weight.T)
+}
+
+func (q latent) Codes() *tensor.Tensor {
+	q.l.quantize()
+	return q.l.codes
+}
+
+// learned is the quantizer of a learned scale, whose effect is in the layer's weight already.
+type learned struct{}
+
+func (learned) Effective(dst *tensor.Tensor) { tensor.Fill(dst, 0) }
+func (learned) Codes() *tensor.Tensor        { return nil }
+
+// effective writes w + lambda*(Q - w) to dst, Q the codes as they are.
+func (l *Linear) effective(dst, w *tensor.Tensor) {
+	tensor.Dequantize(dst, l.codes, l.scale)
+	if l.lambda < 1 {
+		tensor.Scale(dst, l.lambda, dst)
+		tensor.Axpy(dst, 1-l.lambda, w)
+	}
 }
 
 // alloc makes room for codes and scales.
@@ -141,11 +172,7 @@ func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 		Name: "blend",
 		Forward: func(c *autograd.Ctx, in []*tensor.Tensor) *tensor.Tensor {
 			q := c.New(l.out, l.in)
-			tensor.Dequantize(q, l.codes, l.scale)
-			if l.lambda < 1 {
-				tensor.Scale(q, l.lambda, q)
-				tensor.Axpy(q, 1-l.lambda, in[0])
-			}
+			l.effective(q, in[0])
 			return q
 		},
 		Backward: func(_ *autograd.Ctx, din []*tensor.Tensor, dq *tensor.Tensor) { tensor.Axpy(din[0], 1, dq) },

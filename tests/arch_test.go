@@ -37,7 +37,9 @@ var imports = map[string][]string{
 	"setun/ternary": {"setun/autograd", "setun/device", "setun/device/auto", "setun/tensor", "setun/internal/trit"},
 	"setun/optim":   {"setun/autograd", "setun/device", "setun/tensor"},
 
-	"setun/optim/gradq": {"setun/device", "setun/internal/trit", "setun/optim", "setun/tensor"},
+	"setun/optim/auxnet":         {"setun/autograd", "setun/device/cpu", "setun/nn", "setun/optim", "setun/tensor"},
+	"setun/optim/auxnet/distill": {"setun/optim/auxnet"},
+	"setun/optim/gradq":          {"setun/device", "setun/internal/trit", "setun/optim", "setun/tensor"},
 
 	"setun/data":               {},
 	"setun/format/safetensors": {},
@@ -47,8 +49,8 @@ var imports = map[string][]string{
 	"setun/train/checkpoint": {"setun/format/safetensors", "setun/internal/atomicfile"},
 	"setun/train/metrics": {"setun/internal/atomicfile", "setun/internal/rss", "gonum.org/v1/gonum/stat", "github.com/schollz/progressbar/v3",
 		"golang.org/x/term", "gonum.org/v1/plot", "gonum.org/v1/plot/*", "gonum.org/v1/plot/vg/*"},
-	"setun/train": {"setun/autograd", "setun/data", "setun/format/safetensors", "setun/optim", "setun/optim/gradq",
-		"setun/tensor",
+	"setun/train": {"setun/autograd", "setun/data", "setun/format/safetensors", "setun/optim", "setun/optim/auxnet",
+		"setun/optim/gradq", "setun/tensor",
 		"setun/train/checkpoint", "setun/train/metrics"},
 }
 

@@ -62,7 +62,7 @@ func TestBadFlags(t *testing.T) {
 		{"gopher", "-threads -2", "threads is -2|0"},
 		{"gopher", "-device abacus", `"abacus"|cpu`},
 		{"gopher", "-weights four", `"four"|ternary, five or fp32`},
-		{"gopher", "-optimizer adam", `"adam"|muon, adamw or sgd`},
+		{"gopher", "-optimizer adam", `"adam"|muon, adamw, sgd or trust`},
 		{"gopher", "-arch gpt5", `"gpt5"|qwen3`},
 		{"gopher", "-rule mean", `"mean"|twn`},
 		{"gopher", "-weights five -rule twn", "twn|five|absmean"},

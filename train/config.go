@@ -12,6 +12,7 @@ import (
 	"setun/autograd"
 	"setun/data"
 	"setun/optim"
+	"setun/optim/auxnet"
 	"setun/optim/gradq"
 )
 
@@ -47,6 +48,7 @@ type Config struct {
 	Accum     int             `json:"accum,omitempty"`   // batches per step (1): gradient accumulation
 	Seed      uint64          `json:"seed"`              // of dropout
 	Optimizer optim.Config    `json:"optimizer"`         // (muon)
+	Aux       string          `json:"aux,omitempty"`     // network that steers the optimizer trust: frozen or online (none)
 	Schedule  optim.Schedule  `json:"schedule"`          // (linear)
 	Clip      float64         `json:"clip,omitempty"`    // largest gradient norm (1); negative: none
 	Gradients gradq.Config    `json:"gradients"`         // (fp32, and Seed for the rounding)
@@ -117,6 +119,14 @@ func (c Config) Validate() error {
 	}
 	if err := c.Optimizer.Validate(); err != nil {
 		return err
+	}
+	if c.Aux != "" {
+		if c.Optimizer.Name != "trust" {
+			return fmt.Errorf("train: aux %q needs the optimizer trust, not %s", c.Aux, c.Optimizer.WithDefaults().Name)
+		}
+		if err := (auxnet.Config{Mode: c.Aux}).Validate(); err != nil {
+			return err
+		}
 	}
 	if err := c.Gradients.Validate(); err != nil {
 		return err

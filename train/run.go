@@ -18,6 +18,7 @@ import (
 	"setun/data"
 	"setun/format/safetensors"
 	"setun/optim"
+	"setun/optim/auxnet"
 	"setun/optim/gradq"
 	"setun/tensor"
 	"setun/train/checkpoint"
@@ -68,8 +69,11 @@ type runner struct {
 	params []optim.Param
 	all    []optim.Param // also frozen ones: what checkpoints hold
 	opt    optim.Optimizer
+	aux    *auxnet.Net // nil: none
 	grads  *gradq.Quantizer
 	tape   autograd.Tape
+
+	batches []data.Batch // of the step
 
 	step    int        // steps done
 	pos     data.State // of the data after them
@@ -101,8 +105,18 @@ func newRunner(cfg Config, m Model, d Data) (*runner, error) {
 	}
 	r.pos = d.Train.State()
 	var err error
-	if r.opt, err = optim.New(cfg.Optimizer, r.params); err != nil {
+	how := cfg.Optimizer
+	if how.Name == "trust" && how.Trust.Horizon == 0 {
+		how.Trust.Horizon = cfg.Steps // not part of cfg: the length of a run may change
+	}
+	if r.opt, err = optim.New(how, r.params); err != nil {
 		return nil, err
+	}
+	if region, ok := r.opt.(*optim.TrustRegion); ok && cfg.Aux != "" {
+		if r.aux, err = auxnet.New(auxnet.Config{Mode: cfg.Aux}); err != nil {
+			return nil, err
+		}
+		region.Advise = r.aux.Advise
 	}
 	if r.grads, err = gradq.New(cfg.Gradients, r.params); err != nil {
 		return nil, err
@@ -271,9 +285,13 @@ func (r *runner) train(ctx context.Context) error {
 		}
 	} else {
 		r.skipped = 0
-		clip := r.grads.Quantize(r.step, optim.Clip(norm, r.cfg.Clip))
+		clip := optim.Clip(norm, r.cfg.Clip)
+		left := r.grads.Quantize(r.step, clip)
 		sent, _ = r.grads.Bytes()
-		r.opt.Step(float32(factor), clip)
+		if m, ok := r.opt.(optim.Measurer); ok {
+			m.Measure(loss, clip/left, r.loss)
+		}
+		r.opt.Step(float32(factor), left)
 		r.recent = append(r.recent, loss)
 		n := 100
 		if r.cfg.Steps > 0 {
@@ -292,17 +310,14 @@ func (r *runner) train(ctx context.Context) error {
 // gradient runs the batches of one step. Gradients are left in the parameters.
 func (r *runner) gradient(ctx context.Context) (loss, norm float64, targets int, err error) {
 	optim.ZeroGrad(r.params)
-	stepSeed := tensor.Mix(r.cfg.Seed, uint64(r.step)+1)
+	r.batches = r.batches[:0]
 	for i := range r.cfg.Accum {
 		b, err := r.data.Train.Next(ctx)
 		if err != nil {
 			return 0, 0, 0, fmt.Errorf("train: step %d: %w", r.step+1, err)
 		}
-		r.tape.Seed = tensor.Mix(stepSeed, uint64(i))
-		y := r.model.Loss(&r.tape, b)
-		if r.cfg.Accum > 1 {
-			y = r.tape.Scale(y, 1/float32(r.cfg.Accum))
-		}
+		r.batches = append(r.batches, b)
+		y := r.forward(i)
 		r.tape.Backward(y)
 		loss += float64(y.Float())
 		targets += len(b.Targets)
@@ -310,6 +325,26 @@ func (r *runner) gradient(ctx context.Context) (loss, norm float64, targets int,
 	}
 	r.result.TapeBytes = r.tape.Pool.Peak()
 	return loss, optim.GradNorm(r.params), targets, nil
+}
+
+// forward is the share of the step's loss that batch i has.
+func (r *runner) forward(i int) *autograd.Value {
+	r.tape.Seed = tensor.Mix(tensor.Mix(r.cfg.Seed, uint64(r.step)+1), uint64(i))
+	y := r.model.Loss(&r.tape, r.batches[i])
+	if r.cfg.Accum > 1 {
+		y = r.tape.Scale(y, 1/float32(r.cfg.Accum))
+	}
+	return y
+}
+
+// loss is that of the step's batches with the parameters as they are now, and the random numbers of the first time.
+func (r *runner) loss() float64 {
+	sum := 0.0
+	for i := range r.batches {
+		sum += float64(r.forward(i).Float())
+		r.tape.Reset()
+	}
+	return sum
 }
 
 // bad deals with a loss or gradient that is not finite.
@@ -413,7 +448,11 @@ func (r *runner) save() error {
 // state is what a checkpoint holds beside the weights.
 func (r *runner) state() iter.Seq2[string, *tensor.Tensor] {
 	return func(yield func(string, *tensor.Tensor) bool) {
-		for _, s := range []iter.Seq2[string, *tensor.Tensor]{r.opt.State(), r.grads.State()} {
+		all := []iter.Seq2[string, *tensor.Tensor]{r.opt.State(), r.grads.State()}
+		if r.aux != nil {
+			all = append(all, r.aux.State())
+		}
+		for _, s := range all {
 			for n, t := range s {
 				if !yield(n, t) {
 					return

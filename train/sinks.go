@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"setun/optim"
 	"setun/train/metrics"
 )
 
@@ -80,9 +81,15 @@ func (s *sinks) train(r *runner, loss, norm, factor float64, sent int64, targets
 		fields = append(fields, metrics.Field{Value: s.rate, Unit: s.cfg.Unit + "/s"})
 	}
 	s.progress.Step(r.step, fields...)
-	return s.write(r, metrics.Train, map[string]float64{"loss": loss, "bits": Bits(loss), "grad_norm": norm,
+	values := map[string]float64{"loss": loss, "bits": Bits(loss), "grad_norm": norm,
 		"grad_bytes": float64(sent), "lr": factor * float64(r.cfg.Optimizer.LR), s.cfg.Unit: float64(r.result.Targets),
-		"seconds": r.seconds})
+		"seconds": r.seconds}
+	if m, ok := r.opt.(optim.Measurer); ok {
+		for n, v := range m.Report() {
+			values[n] = v
+		}
+	}
+	return s.write(r, metrics.Train, values)
 }
 
 // eval reports an evaluation.

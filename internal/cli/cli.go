@@ -27,6 +27,7 @@ import (
 // Flags are the flags of every training command. Set the defaults that differ before Register.
 type Flags struct {
 	Data, Out, Device, Weights, Math, Optimizer, Gradients string
+	Direction, Clusters, Aux                               string
 	Threads, Batch                                         int
 	LR                                                     float64
 	Seed                                                   uint64
@@ -40,7 +41,11 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Weights, "weights", c.Weights, "linear layers: ternary, five or fp32")
 	f.StringVar(&c.Math, "math", c.Math, "products of linear layers: fp32, bf16, or int8 for the gradients of "+
 		"quantized ones; empty: int8, fp32 for float weights")
-	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, "muon, adamw or sgd")
+	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, "muon, adamw, sgd or trust")
+	f.StringVar(&c.Direction, "direction", c.Direction, "of -optimizer trust: muon, adamw, sgd or gradient; empty: muon")
+	f.StringVar(&c.Clusters, "clusters", c.Clusters, "parameters with one radius in -optimizer trust: tensor or global; "+
+		"empty: tensor")
+	f.StringVar(&c.Aux, "aux", c.Aux, "network that steers -optimizer trust: frozen or online; empty: none")
 	f.StringVar(&c.Gradients, "gradients", c.Gradients, "as a wire would carry them: "+
 		strings.Join(gradq.Kinds, ", ")+"; empty: fp32")
 	f.Float64Var(&c.LR, "lr", c.LR, "base learning rate; 0: the optimizer's default")
@@ -90,7 +95,10 @@ func (c *Flags) Check() error {
 }
 
 // Optim is the optimizer that the flags choose.
-func (c *Flags) Optim() optim.Config { return optim.Config{Name: c.Optimizer, LR: float32(c.LR)} }
+func (c *Flags) Optim() optim.Config {
+	return optim.Config{Name: c.Optimizer, LR: float32(c.LR),
+		Trust: optim.Trust{Direction: c.Direction, Clusters: c.Clusters}}
+}
 
 // Parse parses args, which must all be flags.
 func Parse(f *flag.FlagSet, args []string) error {

@@ -87,7 +87,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	opt := fl.Optim()
 	opt.Beta2 = 0.999
-	res, err := train.Run(ctx, train.Config{Steps: steps, Seed: fl.Seed, Optimizer: opt, Clip: -1,
+	res, err := train.Run(ctx, train.Config{Steps: steps, Seed: fl.Seed, Optimizer: opt, Aux: fl.Aux, Clip: -1,
 		Gradients: gradq.Config{Kind: fl.Gradients},
 		Schedule:  optim.Schedule{Warmup: 0.005, Final: 0.01}, Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "images",
 		Model: meta}, m, train.Data{Train: batches, Val: test})

@@ -130,8 +130,8 @@ func trainCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	res, err := train.Run(ctx, train.Config{Steps: *steps, Minutes: *minutes, Accum: *micro, Seed: fl.Seed, Optimizer: fl.Optim(),
-		Gradients: gradq.Config{Kind: fl.Gradients},
-		Dir:       fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "bytes", Model: meta,
+		Aux: fl.Aux, Gradients: gradq.Config{Kind: fl.Gradients},
+		Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "bytes", Model: meta,
 		OnStep: func(_ int, progress float64) {
 			if *warmup > 0 {
 				model.SetLambda(float32(min(progress/(*warmup), 1)))

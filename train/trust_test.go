@@ -1,0 +1,115 @@
+package train_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"setun/optim"
+	"setun/optim/gradq"
+	"setun/train"
+	"setun/train/metrics"
+)
+
+// With a trust region, the auxiliary network, gradients with residuals, dropout and several batches a step, a run that was
+// stopped ends with the bits of one that was not.
+func TestTrustResumes(t *testing.T) {
+	for _, aux := range []string{"", "frozen", "online"} {
+		run := func(dir string, stop int) (*train.Result, []float32, error) {
+			m := newClassifier(0.2)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			cfg := resumable(dir)
+			cfg.Optimizer = optim.Config{Name: "trust", LR: 1e-3, Trust: optim.Trust{Every: 3}}
+			cfg.Aux = aux
+			cfg.Gradients = gradq.Config{Kind: gradq.TernaryEF}
+			cfg.OnStep = func(step int, _ float64) {
+				if step == stop {
+					cancel()
+				}
+			}
+			r, err := train.Run(ctx, cfg, m, train.Data{Train: &source{batch: 4}})
+			return r, weights(m), err
+		}
+		alone, dir := t.TempDir(), t.TempDir()
+		_, end, err := run(alone, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := run(dir, 9); !errors.Is(err, train.ErrStopped) {
+			t.Fatal(err)
+		}
+		got, again, err := run(dir, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Resumed != 9 || !slices.Equal(again, end) {
+			t.Errorf("aux %q: goes on differently after step %d", aux, got.Resumed)
+		}
+		want, err := metrics.ReadJSONL(filepath.Join(alone, "metrics.jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, err := metrics.ReadJSONL(filepath.Join(dir, "metrics.jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		measured := 0
+		for i, r := range want {
+			for name, v := range r.Values {
+				if name != "seconds" && have[i].Values[name] != v {
+					t.Errorf("aux %q: %s of step %d is %v, want %v", aux, name, r.Step, have[i].Values[name], v)
+				}
+			}
+			if rho, ok := r.Values["trust/rho"]; ok {
+				measured++
+				if math.IsNaN(rho) {
+					t.Errorf("rho of step %d is NaN", r.Step)
+				}
+			}
+			if _, ok := r.Values["aux/cosine"]; ok && aux == "" {
+				t.Error("signals without a network")
+			}
+		}
+		if measured == 0 {
+			t.Errorf("aux %q: nothing was measured", aux)
+		}
+	}
+}
+
+// The loss that a step is judged by is that of its own batches and random numbers: with steps of next to nothing it is
+// the same to rounding, though dropout draws and batches change.
+func TestTrustMeasuresTheSameBatch(t *testing.T) {
+	dir := t.TempDir()
+	cfg := resumable(dir)
+	cfg.Optimizer = optim.Config{Name: "trust", LR: 1e-12, Trust: optim.Trust{Every: 1, Up: 1, Hi: 1.9, Lo: 1e-9, Down: 0.999}}
+	if _, err := train.Run(t.Context(), cfg, newClassifier(0.5), train.Data{Train: &source{batch: 4}}); err != nil {
+		t.Fatal(err)
+	}
+	records, err := metrics.ReadJSONL(filepath.Join(dir, "metrics.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if a, ok := r.Values["trust/actual"]; !ok || math.Abs(a) > 1e-5 {
+			t.Errorf("step %d: the loss changes by %g", r.Step, a)
+		}
+	}
+}
+
+func TestAuxNeedsTrust(t *testing.T) {
+	for aux, want := range map[string]string{"frozen": "needs the optimizer trust", "yes": "needs the optimizer trust"} {
+		cfg := train.Config{Steps: 1, Aux: aux}
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", aux, err)
+		}
+	}
+	cfg := train.Config{Steps: 1, Aux: "yes", Optimizer: optim.Config{Name: "trust"}}
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "use frozen or online") {
+		t.Error(err)
+	}
+}
