@@ -2,6 +2,7 @@ package optim
 
 import (
 	"iter"
+	"math"
 
 	"setun/autograd"
 	"setun/tensor"
@@ -11,6 +12,9 @@ import (
 type direction interface {
 	// fill sets u of each parameter with a gradient to the update of an optimizer at learning rate 1.
 	fill(u map[*autograd.Value]*tensor.Tensor, gradScale float32)
+	// nominal is what ||u|| is at most, or about: a smaller one is the direction's own doubt, which a radius must not undo.
+	// 0: there is no such doubt.
+	nominal(p Param) float64
 	state() iter.Seq2[string, *tensor.Tensor]
 	setSteps(n int)
 	free()
@@ -41,6 +45,10 @@ func (d adamDirection) fill(u map[*autograd.Value]*tensor.Tensor, gradScale floa
 	}
 }
 
+func (d adamDirection) nominal(p Param) float64 {
+	return float64(d.lr) * math.Sqrt(float64(p.Value.T.Len()))
+}
+
 func (d adamDirection) state() iter.Seq2[string, *tensor.Tensor] { return d.State() }
 func (d adamDirection) setSteps(n int)                           { d.SetSteps(n) }
 func (d adamDirection) free()                                    { d.Free() }
@@ -51,6 +59,13 @@ type muonDirection struct{ *Muon }
 func (d muonDirection) fill(u map[*autograd.Value]*tensor.Tensor, gradScale float32) {
 	adamDirection{d.rest}.fill(u, gradScale)
 	d.directions(gradScale, func(p Param, x *tensor.Tensor, shape float32) { tensor.Scale(u[p.Value], -shape, x) })
+}
+
+func (d muonDirection) nominal(p Param) float64 {
+	if IsMatrix(p) {
+		return 0
+	}
+	return adamDirection{d.rest}.nominal(p)
 }
 
 func (d muonDirection) state() iter.Seq2[string, *tensor.Tensor] { return d.State() }
@@ -69,6 +84,8 @@ func (d sgdDirection) fill(u map[*autograd.Value]*tensor.Tensor, gradScale float
 		}
 	}
 }
+
+func (d sgdDirection) nominal(Param) float64 { return 0 }
 
 func (d sgdDirection) state() iter.Seq2[string, *tensor.Tensor] { return d.State() }
 func (d sgdDirection) setSteps(n int)                           { d.SetSteps(n) }

@@ -117,9 +117,10 @@ type Measurer interface {
 // TrustRegion bounds each cluster's step to a share of the cluster's norm at the start. With u the direction, e the rate
 // and f the schedule's factor,
 //
-//	s_c = min(e f, D_c/||u_c||) u_c,  D_c = Radius f max(||theta_c||, natural_c);  s = s min(1, MaxStep/||s||)
+//	s_c = min(e f, D_c/|u_c|) u_c,  D_c = Radius f max(||theta_c||, natural_c);  s = s min(1, MaxStep/||s||)
 //
-// natural_c, for what starts near 0, is the norm of matrices with standard deviation 1/sqrt(cols) and of 1/4 elsewhere.
+// natural_c, for what starts near 0, is the norm of matrices with standard deviation 1/sqrt(cols) and of 1/4 elsewhere. |u|
+// is ||u||, or the longest that Adam's u can be: that Adam's steps become short where gradients disagree is to stay so.
 // It is shortened until no more than Flips f of a parameter's codes change. Every so many steps the loss is computed
 // again: rho is its decrease over -<dL/dWq, Wq(theta+s) - Wq(theta)>, Wq being the weights that the model multiplies
 // with. A loss that rises undoes the step and cuts the rate; a low rho cuts it; a high one raises it while most of the
@@ -324,15 +325,15 @@ func (o *TrustRegion) plan(factor float64) {
 	total, bound, steps := 0.0, 0.0, 0.0
 	for i, k := range o.clusters {
 		k.normU = math.Sqrt(float64(o.host[i]))
-		norm := o.sizes[i]
-		k.limit = c.radius() * float64(o.now.radius) * factor * float64(norm)
+		k.limit = c.radius() * float64(o.now.radius) * factor * float64(o.sizes[i])
 		k.a = 0
-		if k.normU > 0 {
-			k.a = min(e, k.limit/k.normU)
+		longest := k.longest(o.dir)
+		if longest > 0 {
+			k.a = min(e, k.limit/longest)
 		}
 		uu := k.normU * k.normU
 		total += uu
-		if e*k.normU > k.limit {
+		if e*longest > k.limit {
 			bound += uu
 		}
 		k.len = k.a * k.normU
@@ -397,6 +398,18 @@ func (o *TrustRegion) move(factor float64) {
 			}
 		}
 	}
+}
+
+// longest is ||u||, or what it may be in other steps.
+func (k *cluster) longest(d direction) float64 {
+	sum := 0.0
+	for _, p := range k.ps {
+		if p.Value.HasGrad() {
+			n := d.nominal(p)
+			sum += n * n
+		}
+	}
+	return max(k.normU, math.Sqrt(sum))
 }
 
 // apply moves parameter i from where it was by a share of its step.

@@ -37,6 +37,8 @@ var imports = map[string][]string{
 	"setun/ternary": {"setun/autograd", "setun/device", "setun/device/auto", "setun/tensor", "setun/internal/trit"},
 	"setun/optim":   {"setun/autograd", "setun/device", "setun/tensor"},
 
+	"setun/cluster": {"setun/device", "setun/internal/par", "setun/tensor", "gonum.org/v1/gonum/mat"},
+
 	"setun/optim/auxnet":         {"setun/autograd", "setun/device/cpu", "setun/nn", "setun/optim", "setun/tensor"},
 	"setun/optim/auxnet/distill": {"setun/optim/auxnet"},
 	"setun/optim/gradq":          {"setun/device", "setun/internal/trit", "setun/optim", "setun/tensor"},
