@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"setun/autograd"
 	"setun/data"
@@ -27,6 +28,7 @@ func training(quick bool) []benchmark {
 		gopher(llm.FP32Weights, "adamw", 256, 4, 256, 16), gopher("bf16", "adamw", 256, 4, 256, 16),
 		gopher(llm.TernaryWeights, "adamw", 256, 4, 256, 16),
 		gopher(llm.TernaryWeights, "muon", 256, 4, 256, 16),
+		gopher(llm.TernaryWeights, "trust-adamw", 256, 4, 256, 16), gopher(llm.TernaryWeights, "trust-muon", 256, 4, 256, 16),
 		gopher(llm.FP32Weights, "adamw", 384, 6, 256, 16), gopher(llm.TernaryWeights, "adamw", 384, 6, 256, 16),
 		mlp(llm.FP32Weights, 784, 512), mlp(llm.TernaryWeights, 784, 512), generate(256, 4, 128),
 	}
@@ -65,7 +67,12 @@ func gopher(weights llm.Weights, opt string, width, depth, length, batch int) be
 	// A weight costs two products forward and four backward, a channel of attention as in the case attention.
 	matrices := depth*(4*width*width+3*width*c.Hidden) + c.Vocab*width
 	flops := float64(tokens) * (6*float64(matrices) + 7*float64(depth*length*width))
-	return benchmark{name: fmt.Sprintf("%sd=%d,l=%d", name, width, depth), unit: "tokens/s", work: float64(tokens),
+	work := float64(tokens)
+	direction, region := strings.CutPrefix(opt, "trust-")
+	if region {
+		work, flops = work*interval, 0
+	}
+	return benchmark{name: fmt.Sprintf("%sd=%d,l=%d", name, width, depth), unit: "tokens/s", work: work,
 		whole: true, flops: flops, setup: func(dev device.Device) (call, free func(), err error) {
 			m, err := llm.New(tensor.NewMaker(dev, 1), c)
 			if err != nil {
@@ -73,9 +80,44 @@ func gopher(weights llm.Weights, opt string, width, depth, length, batch int) be
 			}
 			b := data.Batch{Shape: []int{batch, length}, Tokens: randomInts(tokens, c.Vocab),
 				Targets: randomInts(tokens, c.Vocab)}
-			return step(dev, optim.Config{Name: opt, Decay: 0.1}, optim.Collect(m.Params()),
-				func(t *autograd.Tape) *autograd.Value { return m.Loss(t, b) })
+			loss := func(t *autograd.Tape) *autograd.Value { return m.Loss(t, b) }
+			if region {
+				return measured(dev, optim.Config{Name: "trust", Trust: optim.Trust{Direction: direction, Every: interval}},
+					optim.Collect(m.Params()), loss)
+			}
+			return step(dev, optim.Config{Name: opt, Decay: 0.1}, optim.Collect(m.Params()), loss)
 		}}
+}
+
+// interval is how many steps of a trust region one is measured of: what a call takes.
+const interval = 10
+
+// measured makes the call that trains params by interval steps of a trust region, the first steps of a run left out, which
+// are all measured.
+func measured(dev device.Device, c optim.Config, params []optim.Param, loss func(*autograd.Tape) *autograd.Value) (call,
+	free func(), err error) {
+	opt, err := optim.New(c, params)
+	if err != nil {
+		return nil, nil, err
+	}
+	tape := autograd.Tape{Pool: tensor.NewPool(dev), Grad: true}
+	call = func() {
+		for range interval {
+			optim.ZeroGrad(params)
+			y := loss(&tape)
+			tape.Backward(y)
+			before := float64(y.Float())
+			tape.Reset()
+			opt.(optim.Measurer).Measure(before, 1, func() float64 {
+				defer tape.Reset()
+				return float64(loss(&tape).Float())
+			})
+			opt.Step(1, 1)
+		}
+	}
+	call()
+	call()
+	return call, func() { opt.Free(); tape.Pool.Close() }, dev.Sync()
 }
 
 // mlp is the training step of a classifier with two hidden layers, on batches of 128.

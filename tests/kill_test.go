@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -15,6 +16,13 @@ import (
 // bits of a run that was left alone, and every step is recorded once. A run that gets done before its next kill is
 // followed by another. SETUN_KILLS sets the number of kills.
 func TestKill(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testKill(t) })
+	t.Run("every option", func(t *testing.T) {
+		testKill(t, "-optimizer", "trust", "-aux", "online", "-gradients", "ternary-ef", "-lr", "0.001")
+	})
+}
+
+func testKill(t *testing.T, options ...string) {
 	kills := 5
 	if testing.Short() {
 		kills = 2
@@ -25,7 +33,8 @@ func TestKill(t *testing.T) {
 	const steps = 150
 	text := writeText(t, 6000)
 	args := func(run string) []string {
-		return gopher(text, run, "-resume", "-steps", strconv.Itoa(steps), "-val-windows", "64")
+		return gopher(text, run, slices.Concat(options, []string{"-resume", "-steps", strconv.Itoa(steps), "-val-windows",
+			"64"})...)
 	}
 	left := filepath.Join(t.TempDir(), "left-alone")
 	first := command(t, "gopher", args(left)...)

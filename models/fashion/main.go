@@ -2,6 +2,7 @@
 //
 //	go run ./models/fashion -data DIR                              a ternary multi-layer perceptron
 //	go run ./models/fashion -data DIR -model conv -weights fp32
+//	go run ./models/fashion -data DIR -sampler class               batches with equally many of each class
 package main
 
 import (
@@ -35,6 +36,9 @@ func run(ctx context.Context, args []string) error {
 	fl.Register(f)
 	epochs := f.Int("epochs", 10, "passes over the training images")
 	kind := f.String("model", "mlp", "mlp or conv")
+	limit := f.Int("steps", 0, "training steps; 0: as -epochs says")
+	sampling := f.String("sampler", "shuffled", "what batches are balanced by: class, kmeans (32 clusters of the pixels), both "+
+		"(4 clusters in each class) or nothing (shuffled)")
 	if err := cli.Parse(f, args); err != nil {
 		return err
 	}
@@ -44,6 +48,8 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case *epochs <= 0:
 		return fmt.Errorf("-epochs is %d; it must be positive", *epochs)
+	case *limit < 0:
+		return fmt.Errorf("-steps is %d; it must be positive, or 0 for whole epochs", *limit)
 	case *kind != "mlp" && *kind != "conv":
 		return fmt.Errorf("-model is %q; use mlp or conv", *kind)
 	case fl.Data == "":
@@ -54,15 +60,14 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	steps := *epochs * images.Train.N / fl.Batch
+	if *limit > 0 {
+		steps = *limit
+	}
 	if steps == 0 {
 		return fmt.Errorf("-batch is %d, more than %d training images in %d epochs; make it smaller", fl.Batch, images.Train.N,
 			*epochs)
 	}
 	dev, threads, err := fl.Open()
-	if err != nil {
-		return err
-	}
-	batches, err := images.Train.Shuffled(fl.Batch, fl.Seed)
 	if err != nil {
 		return err
 	}
@@ -81,6 +86,13 @@ func run(ctx context.Context, args []string) error {
 	if fl.Math != "" {
 		about["math"] = fl.Math
 	}
+	batches, ratio, err := sampler(ctx, *sampling, fl, images, m)
+	if err != nil {
+		return err
+	}
+	if *sampling != "shuffled" {
+		about["sampler"] = *sampling
+	}
 	meta, err := json.Marshal(about)
 	if err != nil {
 		return err
@@ -98,13 +110,13 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n%s, %s weights: %.2f%% of %d test images right after %d epochs, %.0f s\n", *kind, fl.Weights, 100*accuracy,
-		test.Targets(), *epochs, res.Time.Seconds())
+	fmt.Printf("\n%s, %s weights: %.2f%% of %d test images right after %d steps, %.0f s\n", *kind, fl.Weights, 100*accuracy,
+		test.Targets(), res.Steps, res.Time.Seconds())
 	return cli.WriteResult(fl.Out, map[string]any{
-		"device": dev.Name(), "threads": threads, "model": *kind, "weights": fl.Weights, "params": nn.Count(m), "epochs": *epochs,
+		"device": dev.Name(), "threads": threads, "model": *kind, "weights": fl.Weights, "params": nn.Count(m), "epochs": float64(res.Targets) / float64(images.Train.N),
 		"steps": res.Steps, "seconds": res.Time.Seconds(), "images_per_second": res.TargetsPerSecond(), "test_accuracy": accuracy,
 		"test_loss": res.ValLoss, "train_loss": res.TrainLoss, "peak_rss_bytes": rss.Peak(), "seed": fl.Seed,
-		"gradients": fl.Gradients, "grad_bytes": res.GradBytes,
+		"gradients": fl.Gradients, "grad_bytes": res.GradBytes, "sampler": *sampling, "variance_ratio": ratio,
 	})
 }
 

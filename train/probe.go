@@ -1,0 +1,78 @@
+package train
+
+import (
+	"context"
+	"fmt"
+
+	"setun/autograd"
+	"setun/data"
+	"setun/optim"
+	"setun/tensor"
+)
+
+// VarianceRatio compares two ways to draw batches: the variance of the gradient of m over n batches (at least 2) of a, over
+// that over n of b. Below 1, a's gradients are the better estimates. It changes no parameter, but takes batches, and
+// leaves gradients at 0.
+func VarianceRatio(ctx context.Context, m Model, a, b Source, n int) (float64, error) {
+	if n < 2 {
+		return 0, fmt.Errorf("train: a variance needs at least 2 batches, not %d", n)
+	}
+	va, err := variance(ctx, m, a, n)
+	if err != nil {
+		return 0, err
+	}
+	vb, err := variance(ctx, m, b, n)
+	if err != nil {
+		return 0, err
+	}
+	return va / vb, nil
+}
+
+// variance is the mean of ||g - mean g||^2 over n batches.
+func variance(ctx context.Context, m Model, src Source, n int) (float64, error) {
+	ps := optim.Collect(m.Params())
+	if len(ps) == 0 {
+		return 0, fmt.Errorf("train: the model has no trainable parameters")
+	}
+	tape := autograd.Tape{Pool: tensor.NewPool(ps[0].Value.Device()), Grad: true}
+	defer tape.Pool.Close()
+	defer tape.Reset()
+	defer optim.ZeroGrad(ps)
+	var sums []*tensor.Tensor
+	for _, p := range ps {
+		sums = append(sums, tensor.Zeros(p.Value.Device(), p.Value.Shape()...))
+		defer sums[len(sums)-1].Free()
+	}
+	squares := 0.0
+	var stopped error
+	if err := autograd.Catch(func() {
+		for i := range n {
+			var b data.Batch
+			if b, stopped = src.Next(ctx); stopped != nil {
+				return
+			}
+			optim.ZeroGrad(ps)
+			tape.Seed = uint64(i)
+			tape.Backward(m.Loss(&tape, b))
+			tape.Reset()
+			norm := optim.GradNorm(ps)
+			squares += norm * norm
+			for j, p := range ps {
+				if p.Value.HasGrad() {
+					tensor.Axpy(sums[j], 1, p.Value.Grad)
+				}
+			}
+		}
+	}); err != nil {
+		return 0, err
+	}
+	if stopped != nil {
+		return 0, stopped
+	}
+	mean := tensor.Zeros(ps[0].Value.Device(), 1)
+	defer mean.Free()
+	for _, s := range sums {
+		tensor.SumSquares(mean, s)
+	}
+	return (squares - float64(mean.Float())/float64(n)) / float64(n-1), nil
+}
