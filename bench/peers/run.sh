@@ -37,6 +37,10 @@ for ((round = 1; round <= rounds; round++)); do
   py openblas_gemm.py "$threads" 5
   setun '^quantize/absmean'
   py numpy_quant.py "$threads"
+  if "$python" -c 'import sklearn' 2>/dev/null; then
+    setun '^kmeans/'
+    py sklearn_kmeans.py "$threads"
+  fi
 done
 echo "Go libraries" >&2
 "$out/peers" -threads "$threads" >>"$out/go.jsonl" || echo "run.sh: the Go libraries did not finish" >&2
