@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"slices"
 
 	"setun/autograd"
 	"setun/device"
@@ -20,7 +19,8 @@ type Trust struct {
 	Radius  float64 `json:"radius,omitempty"`
 	Horizon int     `json:"horizon,omitempty"`  // steps of the run (1000; train sets it)
 	MaxStep float64 `json:"max_step,omitempty"` // largest ||dTheta||_2 over all parameters (none)
-	// Clusters: "tensor" (default: each parameter), or "global" (one radius for all parameters together).
+	// Clusters: "tensor" (default: each parameter), "rows" (four of a matrix's rows, found by K-means on the size of weights
+	// and of the first gradient), or "global" (one radius for all parameters together).
 	Clusters string `json:"clusters,omitempty"`
 	// Flips is the share of a parameter's codes that may change in a step at the schedule's peak (any).
 	Flips float64 `json:"flips,omitempty"`
@@ -81,7 +81,7 @@ func (c Trust) validate() error {
 		return fmt.Errorf("optim: unknown trust.%s %q; use one of %q", field, v, names)
 	}
 	for _, err := range []error{oneOf("direction", c.Direction, "muon", "adamw", "sgd", "gradient"),
-		oneOf("clusters", c.Clusters, "tensor", "global"), oneOf("rho", c.Rho, "quantized", "naive", "off")} {
+		oneOf("clusters", c.Clusters, "tensor", "rows", "global"), oneOf("rho", c.Rho, "quantized", "naive", "off")} {
 		if err != nil {
 			return err
 		}
@@ -139,7 +139,9 @@ type TrustRegion struct {
 	dir      direction
 	u        map[*autograd.Value]*tensor.Tensor // -direction
 	before   state                              // the parameters before the step
-	clusters []*cluster
+	clusters []*group
+	pieces   [][]piece      // of each parameter; nil until clusters of rows are found
+	rows     *tensor.Tensor // cluster of each row, plus 1; of clusters "rows"
 	pool     *tensor.Pool
 	norms    *tensor.Tensor // squared norms: of u, then of theta, by cluster
 	host     []float32
@@ -191,14 +193,21 @@ type Signals struct {
 	Rho       float64 // 2 (rho - 0.75)
 }
 
-// cluster shares one radius.
-type cluster struct {
+// group is a cluster of parameters or of their rows: it shares one radius.
+type group struct {
 	name       string
-	w, u       []*tensor.Tensor
-	ps         []Param // whose gradient decides whether the piece moves
 	uu, ww     *tensor.Tensor
+	live       bool    // a gradient has arrived
+	nominal    float64 // squared, of the pieces that live
+	natural    float64 // squared, of all pieces
 	a, limit   float64 // factor of u, D_c
 	normU, len float64 // ||u||, ||s||
+}
+
+// piece is what a cluster has of a parameter: all of it, or a row.
+type piece struct {
+	k    *group
+	w, u *tensor.Tensor
 }
 
 func newTrustRegion(c Config, ps []Param) *TrustRegion {
@@ -217,16 +226,7 @@ func newTrustRegion(c Config, ps []Param) *TrustRegion {
 	}
 	dev := ps[0].Value.Device()
 	o.pool = tensor.NewPool(dev)
-	for _, p := range ps {
-		if len(o.clusters) == 0 || c.Trust.Clusters != "global" {
-			o.clusters = append(o.clusters, &cluster{name: p.Name})
-		}
-		k := o.clusters[len(o.clusters)-1]
-		k.w, k.u, k.ps = append(k.w, p.Value.T), append(k.u, o.u[p.Value]), append(k.ps, p)
-	}
-	if c.Trust.Clusters == "global" {
-		o.clusters[0].name = "all"
-	}
+	o.newClusters()
 	n := len(o.clusters)
 	o.memory = tensor.Zeros(dev, len(o.now.fields())+n)
 	o.norms, o.host, o.sizes = tensor.Zeros(dev, 2*n), make([]float32, 2*n), make([]float32, n)
@@ -250,6 +250,9 @@ func (o *TrustRegion) Step(factor, gradScale float32) {
 	o.report = report{}
 	measure := o.again != nil && c.Rho != "off" && o.now.steps >= o.now.next
 	o.dir.fill(o.u, gradScale)
+	if o.pieces == nil {
+		o.findRows()
+	}
 	if measure && o.Advise != nil {
 		o.listen()
 	}
@@ -284,38 +287,30 @@ func (o *TrustRegion) Step(factor, gradScale float32) {
 func (o *TrustRegion) measureNorms() {
 	tensor.Fill(o.norms, 0)
 	for _, k := range o.clusters {
-		for j, p := range k.ps {
+		k.live, k.nominal, k.natural = false, 0, 0
+	}
+	for i, p := range o.ps {
+		n, natural := o.dir.nominal(p), float64(p.Value.T.Len())/16
+		if IsMatrix(p) {
+			natural = float64(p.Value.Dim(0))
+		}
+		for _, c := range o.pieces[i] {
+			share := float64(c.w.Len()) / float64(p.Value.T.Len())
+			c.k.natural += share * natural
 			if p.Value.HasGrad() {
-				tensor.SumSquares(k.uu, k.u[j])
-				tensor.SumSquares(k.ww, k.w[j])
+				c.k.live = true
+				c.k.nominal += share * n * n
+				tensor.SumSquares(c.k.uu, c.u)
+				tensor.SumSquares(c.k.ww, c.w)
 			}
 		}
 	}
 	o.norms.ReadFloats(o.host)
 	for i, k := range o.clusters {
-		if o.sizes[i] == 0 && k.live() {
-			o.sizes[i] = float32(max(math.Sqrt(float64(o.host[len(o.clusters)+i])), k.natural()))
+		if o.sizes[i] == 0 && k.live {
+			o.sizes[i] = float32(math.Sqrt(max(float64(o.host[len(o.clusters)+i]), k.natural)))
 		}
 	}
-}
-
-// live reports whether a gradient has arrived.
-func (k *cluster) live() bool {
-	return slices.ContainsFunc(k.ps, func(p Param) bool { return p.Value.HasGrad() })
-}
-
-// natural is the norm that a cluster counts with at least, for what starts at or near 0: that of matrices with standard
-// deviation 1/sqrt(cols), and of a quarter in each other element.
-func (k *cluster) natural() float64 {
-	sum := 0.0
-	for _, p := range k.ps {
-		if IsMatrix(p) {
-			sum += float64(p.Value.Dim(0))
-		} else {
-			sum += float64(p.Value.T.Len()) / 16
-		}
-	}
-	return math.Sqrt(sum)
 }
 
 // plan chooses the factor of each cluster's direction.
@@ -327,7 +322,7 @@ func (o *TrustRegion) plan(factor float64) {
 		k.normU = math.Sqrt(float64(o.host[i]))
 		k.limit = c.radius() * float64(o.now.radius) * factor * float64(o.sizes[i])
 		k.a = 0
-		longest := k.longest(o.dir)
+		longest := max(k.normU, math.Sqrt(k.nominal)) // what ||u|| is, or may be in other steps
 		if longest > 0 {
 			k.a = min(e, k.limit/longest)
 		}
@@ -389,27 +384,16 @@ func (o *TrustRegion) move(factor float64) {
 		o.pool.Put(old)
 	}
 	if d := o.cfg.Decay; d != 0 {
-		for _, k := range o.clusters {
-			for j, p := range k.ps {
-				if p.Value.HasGrad() && IsMatrix(p) {
-					tensor.Scale(k.w[j], float32(1-k.a*float64(d)), k.w[j])
-					p.Value.Changed()
-				}
+		for i, p := range o.ps {
+			if !p.Value.HasGrad() || !IsMatrix(p) {
+				continue
 			}
+			for _, c := range o.pieces[i] {
+				tensor.Scale(c.w, float32(1-c.k.a*float64(d)), c.w)
+			}
+			p.Value.Changed()
 		}
 	}
-}
-
-// longest is ||u||, or what it may be in other steps.
-func (k *cluster) longest(d direction) float64 {
-	sum := 0.0
-	for _, p := range k.ps {
-		if p.Value.HasGrad() {
-			n := d.nominal(p)
-			sum += n * n
-		}
-	}
-	return max(k.normU, math.Sqrt(sum))
 }
 
 // apply moves parameter i from where it was by a share of its step.
@@ -418,11 +402,9 @@ func (o *TrustRegion) apply(i int, share float64) {
 	if share != 1 {
 		tensor.Copy(v.T, o.before[i])
 	}
-	for _, k := range o.clusters {
-		for j, w := range k.w {
-			if k.ps[j].Value == v && k.a > 0 {
-				tensor.Axpy(w, float32(share*k.a), k.u[j])
-			}
+	for _, c := range o.pieces[i] {
+		if c.k.a > 0 {
+			tensor.Axpy(c.w, float32(share*c.k.a), c.u)
 		}
 	}
 	v.Changed()
@@ -551,6 +533,9 @@ func (o *TrustRegion) Free() {
 	if o.pool != nil {
 		o.norms.Free()
 		o.memory.Free()
+		if o.rows != nil {
+			o.rows.Free()
+		}
 		o.pool.Close()
 	}
 }
@@ -565,7 +550,7 @@ func (o *TrustRegion) State() iter.Seq2[string, *tensor.Tensor] {
 			}
 			x = append(x, o.sizes...)
 			o.memory.SetFloats(x)
-			if !yield("trust", o.memory) {
+			if !yield("trust", o.memory) || o.rows != nil && !yield("trust_rows", o.rows) {
 				return
 			}
 		}
@@ -584,6 +569,9 @@ func (o *TrustRegion) SetSteps(n int) {
 			*f = x[i]
 		}
 		copy(o.sizes, x[len(o.now.fields()):])
+	}
+	if o.rows != nil {
+		o.splitRows()
 	}
 	o.now.steps = float32(n)
 	o.dir.setSteps(n)

@@ -57,7 +57,7 @@ func TestTrustBounds(t *testing.T) {
 		ps := mixed(cpu.New(1), rng)
 		c := optim.Config{Name: "trust", LR: float32(math.Pow(10, 6*rng.Float64()-4)), Trust: optim.Trust{
 			Direction: []string{"muon", "adamw", "sgd", "gradient"}[rng.IntN(4)],
-			Clusters:  []string{"tensor", "global"}[rng.IntN(2)],
+			Clusters:  []string{"tensor", "rows", "global"}[rng.IntN(3)],
 			Radius:    math.Pow(10, -3*rng.Float64())}}
 		if rng.IntN(2) == 0 {
 			c.Trust.MaxStep = math.Pow(10, 2*rng.Float64()-2)
@@ -86,11 +86,21 @@ func TestTrustBounds(t *testing.T) {
 						natural = float64(p.Value.Dim(0))
 					}
 					starts[i] = max(norm(before[i]), math.Sqrt(natural))
+					if c.Trust.Clusters == "rows" { // the larger of two in each cluster
+						starts[i] = math.Hypot(norm(before[i]), math.Sqrt(natural))
+					}
 				}
 				all += starts[i] * starts[i]
 				push(p.Value, normal(seed*1000+uint64(step*10+i), p.Value.T.Len()))
 			}
+			o.(optim.Measurer).Measure(1, 1, func() float64 { return 0.9 })
 			o.Step(f, 1)
+			report := maps.Collect(o.(optim.Measurer).Report())
+			for name, radius := range report {
+				if name, ok := strings.CutPrefix(name, "radius/"); ok && report["step/"+name] > radius*(1+1e-6) {
+					t.Errorf("seed %d step %d: %s moves by %g, its radius is %g", seed, step, name, report["step/"+name], radius)
+				}
+			}
 			total := 0.0
 			for i, p := range ps {
 				after := p.Value.T.Floats()
@@ -122,6 +132,34 @@ func TestTrustBounds(t *testing.T) {
 				t.Errorf("seed %d step %d: the step is %g, the limit %g", seed, step, math.Sqrt(total), m)
 			}
 		}
+	}
+}
+
+// Rows whose weights are of like size share a radius, the others have theirs.
+func TestTrustRows(t *testing.T) {
+	w := normal(1, 32*16)
+	for i := range 16 * 16 {
+		w[i] *= 100
+	}
+	p := optim.Param{Name: "w", Value: autograd.NewParam(tensor.FromFloats(cpu.New(1), w, 32, 16))}
+	o, err := optim.New(optim.Config{Name: "trust", Trust: optim.Trust{Clusters: "rows", Direction: "gradient", Radius: 0.01}},
+		[]optim.Param{p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(p.Value, normal(2, 32*16))
+	o.Step(1, 1)
+	after := p.Value.T.Floats()
+	for i := range after {
+		after[i] -= w[i]
+	}
+	large, small := norm(after[:16*16]), norm(after[16*16:])
+	if !(large > 20*small && small > 0) {
+		t.Errorf("large rows move by %g, small ones by %g", large, small)
+	}
+	state := slices.Collect(keys(o.State()))
+	if !slices.Contains(state, "trust_rows") {
+		t.Errorf("state %q has no clusters", state)
 	}
 }
 

@@ -35,7 +35,7 @@ var imports = map[string][]string{
 
 	"setun/nn":      {"setun/autograd", "setun/device", "setun/tensor"},
 	"setun/ternary": {"setun/autograd", "setun/device", "setun/device/auto", "setun/tensor", "setun/internal/trit"},
-	"setun/optim":   {"setun/autograd", "setun/device", "setun/tensor"},
+	"setun/optim":   {"setun/autograd", "setun/cluster", "setun/device", "setun/tensor"},
 
 	"setun/cluster": {"setun/device", "setun/internal/par", "setun/tensor", "gonum.org/v1/gonum/mat"},
 

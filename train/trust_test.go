@@ -24,7 +24,8 @@ func TestTrustResumes(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			cfg := resumable(dir)
-			cfg.Optimizer = optim.Config{Name: "trust", LR: 1e-3, Trust: optim.Trust{Every: 3}}
+			cfg.Optimizer = optim.Config{Name: "trust", LR: 1e-3, Trust: optim.Trust{Every: 3,
+				Clusters: map[string]string{"frozen": "rows", "online": "global"}[aux]}}
 			cfg.Aux = aux
 			cfg.Gradients = gradq.Config{Kind: gradq.TernaryEF}
 			cfg.OnStep = func(step int, _ float64) {
