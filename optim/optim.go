@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"strings"
 
 	"setun/autograd"
@@ -40,9 +41,12 @@ type Optimizer interface {
 	Free()
 }
 
+// Names lists every optimizer that New makes.
+var Names = []string{"muon", "adamw", "sgd", "trust"}
+
 // Config chooses and configures an optimizer; zero fields mean the defaults in brackets.
 type Config struct {
-	Name     string  `json:"name"`               // "muon" (default), "adamw", "sgd" or "trust"
+	Name     string  `json:"name"`               // one of Names ("muon")
 	LR       float32 `json:"lr,omitempty"`       // base learning rate (muon 0.02, adamw 5e-3, sgd 0.1, trust: at the bounds)
 	Momentum float32 `json:"momentum,omitempty"` // muon 0.95, sgd 0.9
 	Beta1    float32 `json:"beta1,omitempty"`    // adamw 0.9
@@ -98,8 +102,8 @@ func (c Config) Validate() error {
 		}
 		return fmt.Errorf("optim: %s is %g; it must be at least %g and below %g", name, v, lo, hi)
 	}
-	if c.Name != "muon" && c.Name != "adamw" && c.Name != "sgd" && c.Name != "trust" {
-		return fmt.Errorf("optim: unknown optimizer %q; use muon, adamw, sgd or trust", c.Name)
+	if !slices.Contains(Names, c.Name) {
+		return fmt.Errorf("optim: unknown optimizer %q; use %s", c.Name, strings.Join(Names, ", "))
 	}
 	if c.Name == "trust" {
 		if err := c.Trust.validate(); err != nil {

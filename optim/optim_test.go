@@ -366,7 +366,7 @@ func keys(state iter.Seq2[string, *tensor.Tensor]) iter.Seq[string] {
 
 // A step tells that the parameters have changed, of those with a gradient only.
 func TestVersions(t *testing.T) {
-	for _, name := range []string{"adamw", "sgd", "muon", "trust"} {
+	for _, name := range optim.Names {
 		ps := params(cpu.New(0))
 		o, _ := optim.New(optim.Config{Name: name}, ps)
 		before := make([]uint64, len(ps))
@@ -434,7 +434,7 @@ func TestCollect(t *testing.T) {
 			t.Errorf("%s is another value", p.Name)
 		}
 	}
-	for _, name := range []string{"adamw", "sgd", "muon"} { // nothing to train is no mistake
+	for _, name := range optim.Names { // nothing to train is no mistake
 		o, err := optim.New(optim.Config{Name: name}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -451,7 +451,7 @@ func TestConfig(t *testing.T) {
 	}{
 		{optim.Config{}, ""},
 		{optim.Config{Name: "adamw", LR: 1e-3, Decay: 0.1}, ""},
-		{optim.Config{Name: "lion"}, `optim: unknown optimizer "lion"; use muon, adamw, sgd or trust`},
+		{optim.Config{Name: "lion"}, `optim: unknown optimizer "lion"; use ` + strings.Join(optim.Names, ", ")},
 		{optim.Config{LR: -1}, "optim: lr is -1; it must be at least 0 and below 1000"},
 		{optim.Config{LR: nan}, "optim: lr is NaN; it must be at least 0 and below 1000"},
 		{optim.Config{LR: 2000}, "optim: lr is 2000; it must be at least 0 and below 1000"},

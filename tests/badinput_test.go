@@ -62,7 +62,7 @@ func TestBadFlags(t *testing.T) {
 		{"gopher", "-threads -2", "threads is -2|0"},
 		{"gopher", "-device abacus", `"abacus"|cpu`},
 		{"gopher", "-weights four", `"four"|ternary, five or fp32`},
-		{"gopher", "-optimizer adam", `"adam"|muon, adamw, sgd or trust`},
+		{"gopher", "-optimizer adam", `"adam"|muon, adamw`},
 		{"gopher", "-optimizer trust -direction newton", `"newton"|muon`},
 		{"gopher", "-optimizer trust -clusters layers", `"layers"|tensor`},
 		{"gopher", "-optimizer trust -aux on", `"on"|frozen or online`},

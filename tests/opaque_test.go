@@ -55,7 +55,7 @@ func TestOpaqueTraining(t *testing.T) {
 
 // TestRunFreesMemory counts allocations: after Run only the model and its gradients are left.
 func TestRunFreesMemory(t *testing.T) {
-	for _, name := range []string{"sgd", "adamw", "muon"} {
+	for _, name := range optim.Names {
 		t.Run(name, func(t *testing.T) {
 			dev := devicetest.Opaque(cpu.New(0))
 			m := tinies()[1]

@@ -300,7 +300,7 @@ func TestDamagedCheckpoint(t *testing.T) {
 
 // Frozen parameters are in checkpoints but are not trained; all optimizers resume.
 func TestFrozenParameter(t *testing.T) {
-	for _, name := range []string{"sgd", "adamw", "muon"} {
+	for _, name := range optim.Names {
 		var want []float32
 		for _, stops := range []int{0, 1} {
 			dir := t.TempDir()

@@ -41,7 +41,7 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Weights, "weights", c.Weights, "linear layers: ternary, five or fp32")
 	f.StringVar(&c.Math, "math", c.Math, "products of linear layers: fp32, bf16, or int8 for the gradients of "+
 		"quantized ones; empty: int8, fp32 for float weights")
-	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, "muon, adamw, sgd or trust")
+	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, strings.Join(optim.Names, ", "))
 	f.StringVar(&c.Direction, "direction", c.Direction, "of -optimizer trust: muon, adamw, sgd or gradient; empty: muon")
 	f.StringVar(&c.Clusters, "clusters", c.Clusters, "parameters with one radius in -optimizer trust: tensor, rows or global; "+
 		"empty: tensor")

@@ -66,7 +66,7 @@ func TestCheck(t *testing.T) {
 		{func(c *Flags) { c.Weights = "Ternary" }, `"Ternary"`},
 		{func(c *Flags) { c.Math = "int4" }, `-math is "int4"; use int8, bf16 or fp32`},
 		{func(c *Flags) { c.Gradients = "int4" }, `-gradients is "int4"; use fp32, int8, ternary, ternary-ef`},
-		{func(c *Flags) { c.Optimizer = "adam" }, `"adam"; use muon, adamw, sgd or trust`},
+		{func(c *Flags) { c.Optimizer = "adam" }, `"adam"; use muon, adamw`},
 		{func(c *Flags) { c.Out = "" }, "-out is empty"},
 	} {
 		f := good()
