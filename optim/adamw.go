@@ -22,6 +22,13 @@ func newAdamW(c Config, lr float32, ps []Param) *AdamW {
 	return &AdamW{cfg: c, lr: lr, ps: ps, m: newState(ps), v: newState(ps)}
 }
 
+// kernel is what the kernel needs at step o.steps, but for Decay.
+func (o *AdamW) kernel(lr, gradScale float32) device.AdamWStep {
+	corr := func(beta float32) float32 { return float32(1 / (1 - math.Pow(float64(beta), float64(o.steps)))) }
+	return device.AdamWStep{LR: lr, Beta1: o.cfg.Beta1, Beta2: o.cfg.Beta2, Eps: o.cfg.Eps,
+		Corr1: corr(o.cfg.Beta1), Corr2: corr(o.cfg.Beta2), GradScale: gradScale}
+}
+
 // Step updates the parameters.
 func (o *AdamW) Step(factor, gradScale float32) {
 	s := o.next(o.lr*factor, gradScale)
@@ -41,9 +48,7 @@ func (o *AdamW) Step(factor, gradScale float32) {
 // next counts a step and gives its scalars.
 func (o *AdamW) next(lr, gradScale float32) device.AdamWStep {
 	o.steps++
-	corr := func(beta float32) float32 { return float32(1 / (1 - math.Pow(float64(beta), float64(o.steps)))) }
-	return device.AdamWStep{LR: lr, Beta1: o.cfg.Beta1, Beta2: o.cfg.Beta2, Eps: o.cfg.Eps,
-		Corr1: corr(o.cfg.Beta1), Corr2: corr(o.cfg.Beta2), GradScale: gradScale}
+	return o.kernel(lr, gradScale)
 }
 
 // Free gives back both moments.

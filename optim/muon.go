@@ -22,9 +22,7 @@ type Muon struct {
 	rest  *AdamW
 	pool  *tensor.Pool
 	us    []*tensor.Tensor // in a step
-	norms *tensor.Tensor   // squared norm of each u
-	norm  []*tensor.Tensor // its elements
-	host  []float32        // its values
+	norms numbers          // squared norm of each u
 }
 
 func newMuon(c Config, all []Param) *Muon {
@@ -39,15 +37,8 @@ func newMuon(c Config, all []Param) *Muon {
 	}
 	o.m = newState(o.ps)
 	o.rest = newAdamW(c, c.AdamLR, rest)
-	if len(o.ps) > 0 {
-		dev := o.ps[0].Value.Device()
-		o.pool = tensor.NewPool(dev)
-		o.us, o.host = make([]*tensor.Tensor, len(o.ps)), make([]float32, len(o.ps))
-		o.norms = tensor.Zeros(dev, len(o.ps))
-		for i := range o.ps {
-			o.norm = append(o.norm, o.norms.Rows(i, i+1))
-		}
-	}
+	o.pool, o.us = newPool(o.ps), make([]*tensor.Tensor, len(o.ps))
+	o.norms = newNumbers(o.ps, make([]float32, len(o.ps))...)
 	return o
 }
 
@@ -72,7 +63,7 @@ func (o *Muon) directions(gradScale float32, each func(p Param, x *tensor.Tensor
 		return
 	}
 	mu := o.cfg.Momentum
-	tensor.Fill(o.norms, 0)
+	o.norms.zero()
 	for i, p := range o.ps {
 		if !p.Value.HasGrad() {
 			continue
@@ -82,14 +73,14 @@ func (o *Muon) directions(gradScale float32, each func(p Param, x *tensor.Tensor
 		o.us[i] = o.pool.Get(device.F32, p.Value.Shape()...)
 		tensor.Scale(o.us[i], mu, o.m[i])
 		tensor.Axpy(o.us[i], gradScale, p.Value.Grad)
-		tensor.SumSquares(o.norm[i], o.us[i])
+		tensor.SumSquares(o.norms.at[i], o.us[i])
 	}
-	o.norms.ReadFloats(o.host) // the one wait of the step
+	o.norms.read() // the one wait of the step
 	for i, p := range o.ps {
 		if o.us[i] == nil {
 			continue
 		}
-		x := o.orthogonal(o.us[i], float32(1/(math.Sqrt(float64(o.host[i]))+1e-7)))
+		x := o.orthogonal(o.us[i], float32(1/(math.Sqrt(float64(o.norms.x[i]))+1e-7)))
 		o.us[i] = nil
 		each(p, x, float32(math.Sqrt(max(1, float64(x.Dim(0))/float64(x.Dim(1))))))
 		o.pool.Put(x)
@@ -128,10 +119,8 @@ func (o *Muon) orthogonal(u *tensor.Tensor, invNorm float32) *tensor.Tensor {
 func (o *Muon) Free() {
 	o.m.free()
 	o.rest.Free()
-	if o.pool != nil {
-		o.pool.Close()
-		o.norms.Free()
-	}
+	o.pool.Close()
+	o.norms.free()
 }
 
 // State yields the momentum of the matrices and AdamW's moments of the rest.

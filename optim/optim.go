@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"setun/autograd"
+	"setun/device"
 	"setun/tensor"
 )
 
@@ -41,8 +42,17 @@ type Optimizer interface {
 	Free()
 }
 
+// Averager is an Optimizer that hands back other weights than it takes gradients at.
+type Averager interface {
+	Optimizer
+	// Average(true) puts the weights to evaluate, save and keep in the parameters, Average(false) those to take the next
+	// gradient at. Both follow from State, and change nothing else. Step leaves it false; after a restore, call
+	// Average(false).
+	Average(on bool)
+}
+
 // Names lists every optimizer that New makes.
-var Names = []string{"muon", "adamw", "sgd", "trust"}
+var Names = []string{"muon", "adamw", "sgd", "trust", "lamb", "prodigy", "schedulefree", "hypergradient"}
 
 // Config chooses and configures an optimizer; zero fields mean the defaults in brackets.
 type Config struct {
@@ -56,6 +66,10 @@ type Config struct {
 	// AdamLR is the learning rate of the parameters that Muon leaves to AdamW (LR/4).
 	AdamLR float32 `json:"adam_lr,omitempty"`
 	Trust  Trust   `json:"trust,omitzero"`
+	// D0 is Prodigy's first estimate of the distance to a solution (1e-6).
+	D0 float32 `json:"d0,omitempty"`
+	// HyperLR is how far a step of hypergradient can move the logarithm of the learning rate (0.3).
+	HyperLR float32 `json:"hyper_lr,omitempty"`
 }
 
 // WithDefaults fills in the zero fields.
@@ -84,6 +98,16 @@ func (c Config) WithDefaults() Config {
 			m = 0.9
 		}
 		def(&c.Momentum, m)
+	case "lamb":
+		def(&c.LR, 0.01)
+	case "prodigy":
+		def(&c.LR, 1)
+		def(&c.D0, 1e-6)
+	case "schedulefree":
+		def(&c.LR, 0.01)
+	case "hypergradient":
+		def(&c.LR, 1e-3)
+		def(&c.HyperLR, 0.3)
 	default:
 		def(&c.LR, 5e-3)
 	}
@@ -113,7 +137,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("optim: %s has no trust region; leave trust out, or use the optimizer trust", c.Name)
 	}
 	for _, err := range []error{in("lr", c.LR, 0, 1e3), in("adam_lr", c.AdamLR, 0, 1e3), in("momentum", c.Momentum, 0, 1),
-		in("beta1", c.Beta1, 0, 1), in("beta2", c.Beta2, 0, 1), in("eps", c.Eps, 0, 1), in("decay", c.Decay, 0, 1e3)} {
+		in("d0", c.D0, 0, 1e3), in("hyper_lr", c.HyperLR, 0, 1e3), in("beta1", c.Beta1, 0, 1), in("beta2", c.Beta2, 0, 1), in("eps", c.Eps, 0, 1), in("decay", c.Decay, 0, 1e3)} {
 		if err != nil {
 			return err
 		}
@@ -134,6 +158,14 @@ func New(c Config, ps []Param) (Optimizer, error) {
 		return newSGD(c, ps), nil
 	case "trust":
 		return newTrustRegion(c, ps), nil
+	case "lamb":
+		return newLAMB(c, ps), nil
+	case "prodigy":
+		return newProdigy(c, ps), nil
+	case "schedulefree":
+		return newScheduleFree(c, ps), nil
+	case "hypergradient":
+		return newHypergradient(c, ps), nil
 	}
 	return newMuon(c, ps), nil
 }
@@ -191,6 +223,15 @@ func newState(ps []Param) state {
 	return s
 }
 
+// newCopies is a slot of the parameters as they are.
+func newCopies(ps []Param) state {
+	s := newState(ps)
+	for i, p := range ps {
+		tensor.Copy(s[i], p.Value.T)
+	}
+	return s
+}
+
 func (s state) free() {
 	for _, t := range s {
 		t.Free()
@@ -204,4 +245,72 @@ func (s state) yield(slot string, ps []Param, f func(string, *tensor.Tensor) boo
 		}
 	}
 	return true
+}
+
+// numbers are a few scalars with a place on the device, where kernels add to them and checkpoints find them. Without
+// parameters there is no device.
+type numbers struct {
+	x  []float32 // on the host, as read or to write
+	t  *tensor.Tensor
+	at []*tensor.Tensor // elements of t
+}
+
+func newNumbers(ps []Param, x ...float32) numbers {
+	n := numbers{x: x}
+	if len(ps) > 0 && len(x) > 0 {
+		n.t = tensor.FromFloats(ps[0].Value.Device(), x, len(x))
+		for i := range x {
+			n.at = append(n.at, n.t.Rows(i, i+1))
+		}
+	}
+	return n
+}
+
+func (n numbers) zero() {
+	if n.t != nil {
+		tensor.Fill(n.t, 0)
+	}
+}
+
+func (n numbers) read() {
+	if n.t != nil {
+		n.t.ReadFloats(n.x)
+	}
+}
+
+func (n numbers) write() {
+	if n.t != nil {
+		n.t.SetFloats(n.x)
+	}
+}
+
+func (n numbers) free() {
+	if n.t != nil {
+		n.t.Free()
+	}
+}
+
+func (n numbers) yield(name string, f func(string, *tensor.Tensor) bool) bool {
+	return n.t == nil || f(name, n.t)
+}
+
+// newPool is the scratch of an optimizer.
+func newPool(ps []Param) *tensor.Pool {
+	if len(ps) == 0 {
+		return tensor.NewPool(nil)
+	}
+	return tensor.NewPool(ps[0].Value.Device())
+}
+
+// addSum: d[0] += alpha * sum of x, the rows of a matrix first.
+func addSum(pool *tensor.Pool, d, x *tensor.Tensor, alpha float32) {
+	if x.Dims() < 2 {
+		tensor.Sum(d, x, alpha)
+		return
+	}
+	row := pool.Get(device.F32, x.Dim(-1))
+	tensor.Fill(row, 0)
+	tensor.SumRows(row, x, 1)
+	tensor.Sum(d, row, alpha)
+	pool.Put(row)
 }

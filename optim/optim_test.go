@@ -269,14 +269,6 @@ func TestMuonIsOrthogonal(t *testing.T) {
 	}
 }
 
-func TestMuonOfZeroGradient(t *testing.T) {
-	p := optim.Param{Name: "w", Value: autograd.NewParam(tensor.FromFloats(cpu.New(0), []float32{1, 2, 3, 4}, 2, 2))}
-	o, _ := optim.New(optim.Config{}, []optim.Param{p})
-	push(p.Value, make([]float32, 4))
-	o.Step(1, 1)
-	near(t, "w", p.Value.T.Floats(), []float64{1, 2, 3, 4}, 0)
-}
-
 // An optimizer that takes its state and its steps from another goes on as that would have.
 func TestStateRoundTrip(t *testing.T) {
 	for _, tt := range []struct {
@@ -289,6 +281,17 @@ func TestStateRoundTrip(t *testing.T) {
 			rest := func(matrix bool) bool { return !matrix }
 			return slices.Concat([]string{"trust"}, slots("momentum", func(matrix bool) bool { return matrix }),
 				slots("adam_m", rest), slots("adam_v", rest))
+		}},
+		{"lamb", func() []string { return slices.Concat(slots("adam_m", every), slots("adam_v", every)) }},
+		{"prodigy", func() []string {
+			return append(slices.Concat(slots("adam_m", every), slots("adam_v", every), slots("prodigy_s", every),
+				slots("prodigy_x0", every)), "prodigy_dr")
+		}},
+		{"schedulefree", func() []string {
+			return append(slices.Concat(slots("average", every), slots("iterate", every), slots("adam_v", every)), "rates")
+		}},
+		{"hypergradient", func() []string {
+			return append(slices.Concat(slots("adam_m", every), slots("adam_v", every)), "log_rate")
 		}},
 		{"muon", func() []string {
 			rest := func(matrix bool) bool { return !matrix }
@@ -460,6 +463,8 @@ func TestConfig(t *testing.T) {
 		{optim.Config{Beta1: 1}, "optim: beta1 is 1; it must be at least 0 and below 1"},
 		{optim.Config{Beta2: -0.5}, "optim: beta2 is -0.5; it must be at least 0 and below 1"},
 		{optim.Config{Eps: nan}, "optim: eps is NaN; it must be at least 0 and below 1"},
+		{optim.Config{D0: -1}, "optim: d0 is -1; it must be at least 0 and below 1000"},
+		{optim.Config{HyperLR: nan}, "optim: hyper_lr is NaN; it must be at least 0 and below 1000"},
 		{optim.Config{Decay: -0.1}, "optim: decay is -0.1; it must be at least 0 and below 1000"},
 	} {
 		got := ""

@@ -49,7 +49,7 @@ type Config struct {
 	Seed      uint64          `json:"seed"`              // of dropout
 	Optimizer optim.Config    `json:"optimizer"`         // (muon)
 	Aux       string          `json:"aux,omitempty"`     // network that steers the optimizer trust: frozen or online (none)
-	Schedule  optim.Schedule  `json:"schedule"`          // (linear)
+	Schedule  optim.Schedule  `json:"schedule"`          // (linear; schedulefree: constant)
 	Clip      float64         `json:"clip,omitempty"`    // largest gradient norm (1); negative: none
 	Gradients gradq.Config    `json:"gradients"`         // (fp32, and Seed for the rounding)
 	OnNaN     string          `json:"on_nan,omitempty"`  // "stop" (default) or "skip"
@@ -95,6 +95,9 @@ func (c Config) withDefaults() Config {
 		c.SaveEvery = tenth
 	}
 	c.Optimizer = c.Optimizer.WithDefaults()
+	if c.Optimizer.Name == "schedulefree" && c.Schedule.Kind == "" {
+		c.Schedule.Kind = "constant"
+	}
 	c.Schedule = c.Schedule.WithDefaults()
 	c.Gradients = c.Gradients.WithDefaults()
 	if c.Gradients.Seed == 0 {

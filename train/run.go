@@ -384,7 +384,9 @@ func (r *runner) bad(loss, norm float64) error {
 }
 
 func (r *runner) eval(ctx context.Context) error {
+	r.average(true)
 	loss, err := Evaluate(ctx, r.model, r.data.Val)
+	r.average(false)
 	if err != nil {
 		return fmt.Errorf("train: evaluation at step %d: %w", r.step, err)
 	}
@@ -392,7 +394,15 @@ func (r *runner) eval(ctx context.Context) error {
 	return r.out.eval(r, loss)
 }
 
+// average puts the weights that count in the model or, with false, those to go on from.
+func (r *runner) average(on bool) {
+	if a, ok := r.opt.(optim.Averager); ok {
+		a.Average(on)
+	}
+}
+
 func (r *runner) finish() {
+	r.average(true)
 	r.result.Steps = r.step
 	r.result.Time = time.Duration(r.seconds * float64(time.Second))
 	if len(r.recent) > 0 {
@@ -425,9 +435,11 @@ func (r *runner) save() error {
 	if c.Config, err = json.Marshal(r.cfg); err != nil {
 		return err
 	}
+	r.average(true)
 	for _, p := range r.all {
 		c.Weights = append(c.Weights, safetensors.New(p.Name, p.Value.Shape(), p.Value.T.Floats()))
 	}
+	r.average(false)
 	for n, t := range r.state() {
 		c.Optim = append(c.Optim, safetensors.New(n, t.Shape(), t.Floats()))
 	}
@@ -497,6 +509,7 @@ func (r *runner) restore(c *checkpoint.Checkpoint) error {
 	putWeights()
 	putMoments()
 	r.opt.SetSteps(st.OptSteps)
+	r.average(false)
 	r.step, r.pos, r.seconds, r.recent = c.Step, pos, st.Seconds, st.Recent
 	r.evalDue = st.EvalDue && r.data.Val != nil
 	if st.Val != nil {
