@@ -158,7 +158,7 @@ type TrustRegion struct {
 // status is what a run needs to go on, all in float32 to be the same after a checkpoint.
 type status struct {
 	steps    float32
-	rate     float32 // may be +Inf
+	rate     float32
 	radius   float32 // factor of Radius
 	bound    float32 // 1 once the bounds have held most of a step
 	next     float32 // step of the next measurement
@@ -218,7 +218,7 @@ func newTrustRegion(c Config, ps []Param) *TrustRegion {
 	}
 	o.now.rate, o.now.radius = c.LR, 1
 	if c.LR == 0 {
-		o.now.rate = float32(math.Inf(1))
+		o.now.rate = math.MaxFloat32
 	}
 	o.dir = newDirection(c, ps)
 	if len(ps) == 0 {
@@ -496,6 +496,7 @@ func (o *TrustRegion) judge(effective []*tensor.Tensor, factor float64) {
 	case r.rho > c.Hi && free:
 		o.now.rate *= float32(c.Up)
 	}
+	o.now.rate = min(o.now.rate, math.MaxFloat32)
 	o.now.next = o.now.steps + float32(c.Every)
 	if early || o.now.bound == 0 && o.now.steps < 60 {
 		o.now.next = o.now.steps + 1
@@ -587,7 +588,7 @@ func (o *TrustRegion) Report() iter.Seq2[string, float64] {
 		for _, f := range []struct {
 			name string
 			v    float64
-		}{{"rate", min(float64(o.now.rate), math.MaxFloat32)}, {"radius", float64(o.now.radius) * o.cfg.Trust.radius()},
+		}{{"rate", float64(o.now.rate)}, {"radius", float64(o.now.radius) * o.cfg.Trust.radius()},
 			{"rho", r.rho}, {"predicted", r.predicted}, {"actual", r.real},
 			{"accepted", float64(o.now.accepted)}, {"rejected", float64(o.now.rejected)}} {
 			if !yield("trust/"+f.name, f.v) {

@@ -16,6 +16,7 @@ import (
 	"setun/autograd"
 	"setun/data"
 	"setun/device/cpu"
+	"setun/format/safetensors"
 	"setun/nn"
 	"setun/optim"
 	"setun/tensor"
@@ -51,6 +52,15 @@ func resumable(dir string) train.Config {
 
 // TestResume stops a run at many moments. Resumed, it ends with the bits of a run that was never stopped.
 func TestResume(t *testing.T) {
+	t.Run("adamw", func(t *testing.T) { testResume(t, adamw) })
+	for i, name := range []string{"schedulefree", "prodigy", "hypergradient"} { // there is more to keep
+		if i == 0 || !testing.Short() {
+			t.Run(name, func(t *testing.T) { testResume(t, optim.Config{Name: name}) })
+		}
+	}
+}
+
+func testResume(t *testing.T, o optim.Config) {
 	val := held{20, 20}
 	type outcome struct {
 		*train.Result
@@ -65,6 +75,7 @@ func TestResume(t *testing.T) {
 		evals := 0
 		h := heldFunc{val, func() { evals++; cancel("eval", evals) }}
 		cfg := resumable(dir)
+		cfg.Optimizer = o
 		cfg.OnStep = func(step int, _ float64) { cancel("step", step) }
 		r, err := train.Run(ctx, cfg, m, train.Data{Train: src, Val: h})
 		return outcome{r, weights(m)}, err
@@ -337,5 +348,46 @@ func TestFrozenParameter(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What averages weights is evaluated at the average, saves it and hands it back; looking at it changes nothing.
+func TestAverage(t *testing.T) {
+	run := func(every int) (*classifier, string, float64) {
+		m, dir := newClassifier(0), t.TempDir()
+		cfg := train.Config{Steps: 12, Optimizer: optim.Config{Name: "schedulefree"}, Dir: dir, EvalEvery: every,
+			SaveEvery: every}
+		r, err := train.Run(t.Context(), cfg, m, train.Data{Train: &source{batch: 4}, Val: held{20}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m, dir, r.ValLoss
+	}
+	m, dir, loss := run(12)
+	if at, err := train.Evaluate(t.Context(), m, held{20}); err != nil || at != loss {
+		t.Errorf("the loss was %v at the end, it is %v after; %v", loss, at, err)
+	}
+	c, _, _, err := checkpoint.LoadLatest(filepath.Join(dir, "checkpoints"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string][]float32{}
+	for _, w := range slices.Concat(c.Weights, c.Optim) {
+		if kept[w.Name], err = safetensors.Values[float32](w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, v := range m.Params() {
+		w := v.T.Floats()
+		if !slices.Equal(w, kept["average/"+name]) || !slices.Equal(w, kept[name]) {
+			t.Errorf("%s: the run hands back, has as its average and saves different weights", name)
+		}
+		if slices.Equal(w, kept["iterate/"+name]) {
+			t.Errorf("%s: the average is the iterate", name)
+		}
+	}
+	other, _, _ := run(1)
+	if !slices.Equal(weights(m), weights(other)) {
+		t.Error("evaluations and checkpoints change the run")
 	}
 }
