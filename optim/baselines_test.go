@@ -38,8 +38,8 @@ func newOracle(c optim.Config, w [][]float64) *oracle {
 		}
 		return y
 	}
-	return &oracle{c: c, w: w, step: oracles[c.Name], m: like(false), v: like(false), x: like(true), s: like(false), z: like(true),
-		d: float64(c.D0)}
+	return &oracle{c: c, w: w, step: oracles[c.Name], m: like(false), v: like(false), x: like(true), s: like(false),
+		z: like(true), d: float64(c.D0)}
 }
 
 // decay is the weight decay of parameter i.

@@ -56,12 +56,14 @@ var Names = []string{"muon", "adamw", "sgd", "trust", "lamb", "prodigy", "schedu
 
 // Config chooses and configures an optimizer; zero fields mean the defaults in brackets.
 type Config struct {
-	Name     string  `json:"name"`               // one of Names ("muon")
-	LR       float32 `json:"lr,omitempty"`       // base learning rate (muon 0.02, adamw 5e-3, sgd 0.1, trust: at the bounds)
+	Name string `json:"name"` // one of Names ("muon")
+	// LR is the base learning rate (muon 0.02, adamw 5e-3, sgd 0.1, trust: at the bounds, lamb 0.015, prodigy 1,
+	// schedulefree 3e-3, hypergradient 1e-3, where it starts).
+	LR       float32 `json:"lr,omitempty"`
 	Momentum float32 `json:"momentum,omitempty"` // muon 0.95, sgd 0.9
-	Beta1    float32 `json:"beta1,omitempty"`    // adamw 0.9
-	Beta2    float32 `json:"beta2,omitempty"`    // adamw 0.95
-	Eps      float32 `json:"eps,omitempty"`      // adamw 1e-8
+	Beta1    float32 `json:"beta1,omitempty"`    // of the others (0.9); schedulefree: the share of the average in y
+	Beta2    float32 `json:"beta2,omitempty"`    // the same (0.95, schedulefree 0.999)
+	Eps      float32 `json:"eps,omitempty"`      // the same (1e-8)
 	Decay    float32 `json:"decay,omitempty"`    // decoupled weight decay of matrices (0)
 	// AdamLR is the learning rate of the parameters that Muon leaves to AdamW (LR/4).
 	AdamLR float32 `json:"adam_lr,omitempty"`
@@ -99,12 +101,13 @@ func (c Config) WithDefaults() Config {
 		}
 		def(&c.Momentum, m)
 	case "lamb":
-		def(&c.LR, 0.01)
+		def(&c.LR, 0.015)
 	case "prodigy":
 		def(&c.LR, 1)
 		def(&c.D0, 1e-6)
 	case "schedulefree":
-		def(&c.LR, 0.01)
+		def(&c.LR, 3e-3)
+		def(&c.Beta2, 0.999)
 	case "hypergradient":
 		def(&c.LR, 1e-3)
 		def(&c.HyperLR, 0.3)
@@ -137,7 +140,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("optim: %s has no trust region; leave trust out, or use the optimizer trust", c.Name)
 	}
 	for _, err := range []error{in("lr", c.LR, 0, 1e3), in("adam_lr", c.AdamLR, 0, 1e3), in("momentum", c.Momentum, 0, 1),
-		in("d0", c.D0, 0, 1e3), in("hyper_lr", c.HyperLR, 0, 1e3), in("beta1", c.Beta1, 0, 1), in("beta2", c.Beta2, 0, 1), in("eps", c.Eps, 0, 1), in("decay", c.Decay, 0, 1e3)} {
+		in("d0", c.D0, 0, 1e3), in("hyper_lr", c.HyperLR, 0, 1e3),
+		in("beta1", c.Beta1, 0, 1), in("beta2", c.Beta2, 0, 1), in("eps", c.Eps, 0, 1), in("decay", c.Decay, 0, 1e3)} {
 		if err != nil {
 			return err
 		}

@@ -485,6 +485,17 @@ func TestConfig(t *testing.T) {
 	if c := (optim.Config{Name: "adamw"}).WithDefaults(); c.LR != 5e-3 || c.AdamLR != 0 {
 		t.Errorf("defaults are %+v", c)
 	}
+	for name, want := range map[string]optim.Config{
+		"lamb":          {LR: 0.015, Beta2: 0.95},
+		"prodigy":       {LR: 1, Beta2: 0.95, D0: 1e-6},
+		"schedulefree":  {LR: 3e-3, Beta2: 0.999},
+		"hypergradient": {LR: 1e-3, Beta2: 0.95, HyperLR: 0.3},
+	} {
+		want.Name, want.Beta1, want.Eps = name, 0.9, 1e-8
+		if c := (optim.Config{Name: name}).WithDefaults(); c != want {
+			t.Errorf("defaults are %+v, want %+v", c, want)
+		}
+	}
 	if c := (optim.Config{Name: "sgd"}).WithDefaults(); c.LR != 0.1 || c.Momentum != 0.9 {
 		t.Errorf("defaults are %+v", c)
 	}

@@ -48,7 +48,7 @@ func (o *ScheduleFree) Step(factor, gradScale float32) {
 		if o.cfg.Decay != 0 && IsMatrix(p) {
 			tensor.Axpy(o.z[i], -rate*o.cfg.Decay, y)
 		}
-		tensor.AdamW(o.z[i], y, o.v[i], p.Value.Grad, s) // y is done with: the first moment, which is g, may have its place
+		tensor.AdamW(o.z[i], y, o.v[i], p.Value.Grad, s) // y has served: the first moment, which is g, takes its place
 		tensor.Scale(o.x[i], 1-c, o.x[i])
 		tensor.Axpy(o.x[i], c, o.z[i])
 		o.show(i, false)
