@@ -8,9 +8,9 @@ import (
 	"setun/tensor"
 )
 
-// ScheduleFree is schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682, algorithm 1): an average x in the place of
-// a falling learning rate. Gradients are taken at y, between x and the iterate z; y is what the parameters hold, until
-// [Averager.Average] puts x there.
+// ScheduleFree is schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682, algorithm 1): an average x in the place
+// of a falling learning rate. Gradients are taken at y, between x and the iterate z; y is what the parameters hold,
+// until [Averager.Average] puts x there.
 //
 //	v = Beta2*v + (1-Beta2)*g^2;  c = rate^2 / sum of rate^2 so far, rate = LR*sqrt(1-Beta2^t)
 //	z -= rate * (g/(sqrt(v) + Eps) + Decay*y);  x = (1-c)*x + c*z;  y = z + Beta1*(x-z)

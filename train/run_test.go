@@ -16,7 +16,9 @@ import (
 
 	"setun/autograd"
 	"setun/data"
+	"setun/device"
 	"setun/device/cpu"
+	"setun/device/devicetest"
 	"setun/format/safetensors"
 	"setun/nn"
 	"setun/optim"
@@ -212,6 +214,34 @@ func checkpoints(t *testing.T, dir string) (names []string) {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// Every optimizer trains, on a device whose memory the host cannot read to the same bits as where it can.
+func TestOptimizers(t *testing.T) {
+	val := held{120}
+	for _, name := range optim.Names {
+		run := func(dev device.Device) (first, last float64) {
+			mk := tensor.NewMaker(dev, 1)
+			m := &classifier{In: nn.NewLinear(mk, 6, 16, true), Out: nn.NewLinear(mk, 16, 3, true)}
+			first, err := train.Evaluate(t.Context(), m, val)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := train.Config{Steps: 300, Optimizer: optim.Config{Name: name}, Poison: true}
+			r, err := train.Run(t.Context(), cfg, m, train.Data{Train: &source{batch: 8}, Val: val})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return first, r.ValLoss
+		}
+		first, last := run(cpu.New(1))
+		if _, opaque := run(devicetest.Opaque(cpu.New(1))); opaque != last {
+			t.Errorf("%s: held-out loss %v on the opaque device, %v on cpu", name, opaque, last)
+		}
+		if t.Logf("%s: %.3f to %.3f", name, first, last); !(last < 0.5*first) {
+			t.Errorf("%s: held-out loss %v at first, %v at last", name, first, last)
+		}
+	}
 }
 
 func TestConfigErrors(t *testing.T) {
