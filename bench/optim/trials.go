@@ -62,6 +62,14 @@ func trials() []trial {
 		add("rates", "muon", w, wide, one, "", func(f float64) optim.Config {
 			return optim.Config{Name: "muon", LR: float32(bestMuon * f)}
 		})
+		for _, b := range []struct {
+			name string
+			lr   float64
+		}{{"prodigy", 1}, {"schedulefree", 3e-3}, {"hypergradient", bestAdamW}, {"lamb", 0.015}} {
+			add("rates", b.name, w, far, one, "", func(f float64) optim.Config {
+				return optim.Config{Name: b.name, LR: float32(b.lr * f)}
+			})
+		}
 		add("rates", "trust-muon", w, far, one, "", func(f float64) optim.Config { return trust("muon", "", bestMuon*f) })
 	}
 	// aux: the rule, or the network in its place.
@@ -81,6 +89,11 @@ func trials() []trial {
 		})
 	}
 	// parts: clusters and flips.
+	add("parts", "rows", llm.TernaryWeights, []float64{1}, one, "", func(float64) optim.Config {
+		c := trust("muon", "", 0)
+		c.Trust.Clusters = "rows"
+		return c
+	})
 	add("parts", "global", llm.TernaryWeights, []float64{1}, one, "", func(float64) optim.Config {
 		c := trust("muon", "", 0)
 		c.Trust.Clusters = "global"
