@@ -61,9 +61,9 @@ type Config struct {
 	// schedulefree 3e-3, hypergradient 1e-3, where it starts).
 	LR       float32 `json:"lr,omitempty"`
 	Momentum float32 `json:"momentum,omitempty"` // muon 0.95, sgd 0.9
-	Beta1    float32 `json:"beta1,omitempty"`    // of the others (0.9); schedulefree: the share of the average in y
-	Beta2    float32 `json:"beta2,omitempty"`    // the same (0.95, schedulefree 0.999)
-	Eps      float32 `json:"eps,omitempty"`      // the same (1e-8)
+	Beta1    float32 `json:"beta1,omitempty"`    // of the first moment (0.9); schedulefree: share of the average in y
+	Beta2    float32 `json:"beta2,omitempty"`    // of the second moment (0.95, schedulefree 0.999)
+	Eps      float32 `json:"eps,omitempty"`      // beside the root of the second moment (1e-8)
 	Decay    float32 `json:"decay,omitempty"`    // decoupled weight decay of matrices (0)
 	// AdamLR is the learning rate of the parameters that Muon leaves to AdamW (LR/4).
 	AdamLR float32 `json:"adam_lr,omitempty"`
