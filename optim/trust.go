@@ -176,7 +176,7 @@ func (s *status) fields() []*float32 {
 
 // report is what the last step did.
 type report struct {
-	measured             bool
+	measured, counted    bool // rho; flips
 	rho, predicted, real float64
 	step, flips, bound   float64
 	signals              Signals
@@ -258,8 +258,11 @@ func (o *TrustRegion) Step(factor, gradScale float32) {
 	}
 	o.measureNorms()
 	o.plan(float64(factor))
-	for i, p := range o.ps {
-		tensor.Copy(o.before[i], p.Value.T)
+	o.report.counted = measure || c.Flips > 0
+	if o.report.counted { // else there is no way back
+		for i, p := range o.ps {
+			tensor.Copy(o.before[i], p.Value.T)
+		}
 	}
 	effective := make([]*tensor.Tensor, len(o.ps))
 	if measure && c.Rho == "quantized" {
@@ -359,7 +362,7 @@ func (o *TrustRegion) move(factor float64) {
 	codes := make(map[*autograd.Value]*tensor.Tensor)
 	for _, p := range o.ps {
 		q := p.Value.Quant
-		if q == nil || !p.Value.HasGrad() || q.Codes() == nil {
+		if !o.report.counted || q == nil || !p.Value.HasGrad() || q.Codes() == nil {
 			continue
 		}
 		now := q.Codes()
@@ -582,7 +585,8 @@ func (o *TrustRegion) SetSteps(n int) {
 func (o *TrustRegion) Report() iter.Seq2[string, float64] {
 	return func(yield func(string, float64) bool) {
 		r := &o.report
-		if !yield("trust/flips", r.flips) || !yield("trust/step", r.step) || !yield("trust/bound", r.bound) || !r.measured {
+		if !yield("trust/step", r.step) || !yield("trust/bound", r.bound) || r.counted && !yield("trust/flips", r.flips) ||
+			!r.measured {
 			return
 		}
 		for _, f := range []struct {
