@@ -177,6 +177,10 @@ func (t trial) run(ctx context.Context, text *data.Text, size sizes) (record, er
 	}
 	c := llm.Depth(size.depth)
 	c.Context, c.Weights = size.context, t.weights
+	blend := 0.3
+	if t.abrupt {
+		blend = 1e-9
+	}
 	windows, err := data.NewWindows(text.Train(), size.batch, c.Context, t.seed)
 	if err != nil {
 		return r, err
@@ -190,7 +194,7 @@ func (t trial) run(ctx context.Context, text *data.Text, size sizes) (record, er
 		return r, err
 	}
 	res, err := train.Run(ctx, train.Config{Steps: size.steps, Seed: t.seed, Optimizer: t.config, Aux: t.aux, OnNaN: "skip",
-		OnStep: func(_ int, progress float64) { m.SetLambda(float32(min(progress/0.3, 1))) }}, m, train.Data{Train: windows})
+		OnStep: func(_ int, progress float64) { m.SetLambda(float32(min((progress+1e-12)/blend, 1))) }}, m, train.Data{Train: windows})
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}

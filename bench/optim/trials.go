@@ -17,6 +17,7 @@ type trial struct {
 
 	config optim.Config
 	aux    string
+	abrupt bool // quantized from the first step, not blended in
 }
 
 func (t trial) name() string {
@@ -42,7 +43,7 @@ func trials() []trial {
 		config func(factor float64) optim.Config) {
 		for _, f := range factors {
 			for _, s := range seeds {
-				ts = append(ts, trial{study, name, w, f, s, config(f), aux})
+				ts = append(ts, trial{study, name, w, f, s, config(f), aux, false})
 			}
 		}
 	}
@@ -79,6 +80,16 @@ func trials() []trial {
 			name = "rule"
 		}
 		add("aux", name, llm.TernaryWeights, far, three, aux, func(f float64) optim.Config { return trust("adamw", "", bestAdamW*f) })
+	}
+	// abrupt: what the ratio compares with, where weights are quantized from the start.
+	for _, rho := range []string{"quantized", "naive", "off"} {
+		from := len(ts)
+		add("abrupt", "rho-"+rho, llm.TernaryWeights, []float64{0.01, 1}, one, "", func(f float64) optim.Config {
+			return trust("adamw", rho, bestAdamW*f)
+		})
+		for i := range ts[from:] {
+			ts[from+i].abrupt = true
+		}
 	}
 	// radius: how much it matters.
 	for _, d := range []string{"adamw", "muon"} {
