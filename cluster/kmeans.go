@@ -96,7 +96,8 @@ type Result struct {
 // centre. On one device the seed decides the result to the bit, whatever the threads; from given Centers the device
 // does not matter either.
 //
-// Memory beside x: a copy of it, 40 bytes a row, and blocks of 2048 rows times K.
+// Memory beside x: two copies of it, one in host memory, 60 bytes a row, and on each processor a block of 2048 rows and
+// its K products. K-means++ needs 8 bytes a row for each of its candidates.
 //
 // Distances are |x|^2 - 2xc + |c|^2 from float32 products on x's device; where rounding could change which centre is
 // nearest they are computed again in float64. A row is left out while the upper bound of its distance to its own centre

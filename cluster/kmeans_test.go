@@ -16,6 +16,7 @@ import (
 	"setun/device/auto"
 	"setun/device/cpu"
 	"setun/device/devicetest"
+	"setun/internal/rss"
 	"setun/tensor"
 )
 
@@ -262,6 +263,23 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%+v leaves %v", c, left)
 		}
 	}
+}
+
+// BenchmarkMillion is five iterations on 1,000,000 x 64 with 64 centres, and the memory of the process.
+func BenchmarkMillion(b *testing.B) {
+	const n, d, k = 1_000_000, 64, 64
+	dev, err := auto.Open("auto", 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	x := tensor.New(dev, device.F32, n, d)
+	dev.Normal(x.Mem(), 1, 1)
+	centers := x.Rows(0, k).Floats()
+	b.ReportMetric(float64(x.Bytes())/(1<<20), "MiB-data")
+	for b.Loop() {
+		fit(b, x, cluster.Config{K: k, MaxIter: 5, Centers: centers})
+	}
+	b.ReportMetric(float64(rss.Peak())/(1<<20), "MiB-peak")
 }
 
 // 20 iterations of Lloyd's algorithm on 100,000 x 64 with 64 centres; see bench/peers for scikit-learn.
