@@ -21,7 +21,8 @@ func clustering(quick bool) []benchmark {
 
 func kmeans(name string, spread float64, n, d, k int) benchmark {
 	const iterations = 20
-	return benchmark{name: fmt.Sprintf("kmeans/%s/n=%d,d=%d,k=%d", name, n, d, k), unit: "iterations/s", work: iterations, whole: true,
+	return benchmark{name: fmt.Sprintf("kmeans/%s/n=%d,d=%d,k=%d", name, n, d, k), unit: "iterations/s",
+		work: iterations, whole: true,
 		setup: func(dev device.Device) (call, free func(), err error) {
 			rng := rand.New(rand.NewPCG(1, 2))
 			host, centers := make([]float32, n*d), make([]float64, k*d)
@@ -36,8 +37,8 @@ func kmeans(name string, spread float64, n, d, k int) benchmark {
 			}
 			x := tensor.FromFloats(dev, host, n, d)
 			return func() {
-				// Tol is below any move: all iterations are run, unless no label changes.
-				if _, err := cluster.KMeans(context.Background(), x, cluster.Config{K: k, MaxIter: iterations, Centers: host[:k*d]}); err != nil {
+				c := cluster.Config{K: k, MaxIter: iterations, Centers: host[:k*d]}
+				if _, err := cluster.KMeans(context.Background(), x, c); err != nil {
 					panic(err)
 				}
 			}, x.Free, dev.Sync()

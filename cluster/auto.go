@@ -76,7 +76,8 @@ func AutoK(ctx context.Context, x *tensor.Tensor, c AutoConfig) (*Result, []Scor
 	case c.Min < 1 || c.Max < c.Min || c.Max > n:
 		return nil, nil, fmt.Errorf("cluster: k from %d to %d; it must be 1 <= min <= max <= %d rows", c.Min, c.Max, n)
 	case c.References < 1 || c.Sample < c.Max:
-		return nil, nil, fmt.Errorf("cluster: %d references and a sample of %d; at least 1 and max, %d", c.References, c.Sample, c.Max)
+		return nil, nil, fmt.Errorf("cluster: %d references and a sample of %d; at least 1 and max, %d", c.References,
+			c.Sample, c.Max)
 	case c.KMeans.Weights != nil:
 		return nil, nil, fmt.Errorf("cluster: the choice of k takes no weights; repeat rows instead")
 	}

@@ -13,8 +13,8 @@ import (
 	"setun/tensor"
 )
 
-// Four kinds of clusters, three seeds each: on at least 10 of 12 the gap statistic is within 1 of the truth. The others are
-// logged.
+// Four kinds of clusters, three seeds each: on at least 10 of 12 the gap statistic is within 1 of the truth. The other
+// methods are logged.
 func TestAutoK(t *testing.T) {
 	dev, err := auto.Open("auto", 0)
 	if err != nil {
@@ -32,7 +32,8 @@ func TestAutoK(t *testing.T) {
 		}{{5, 2, 5}, {8, 8, 3}, {12, 16, 2.5}, {6, 16, 1.5}} {
 			for seed := range uint64(3) {
 				host, _ := blobs(seed+100, 1500, tt.d, tt.k, tt.spread)
-				r, scores, err := cluster.AutoK(t.Context(), tensor.FromFloats(dev, host, 1500, tt.d), cluster.AutoConfig{Method: method})
+				x := tensor.FromFloats(dev, host, 1500, tt.d)
+				r, scores, err := cluster.AutoK(t.Context(), x, cluster.AutoConfig{Method: method})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -15,10 +15,11 @@ import (
 
 // Config configures [KMeans]; zero fields mean the defaults in brackets.
 type Config struct {
-	K        int     `json:"k"`
-	Seed     uint64  `json:"seed,omitempty"`
-	MaxIter  int     `json:"max_iter,omitempty"` // most iterations (300)
-	Tol      float64 `json:"tol,omitempty"`      // stop when all centres together move by less, in units of the data's deviation (0: when no label changes)
+	K       int    `json:"k"`
+	Seed    uint64 `json:"seed,omitempty"`
+	MaxIter int    `json:"max_iter,omitempty"` // most iterations (300)
+	// Tol stops when all centres together move by less, in units of the data's deviation (0: when no label changes).
+	Tol      float64 `json:"tol,omitempty"`
 	Restarts int     `json:"restarts,omitempty"` // take the best of so many seeds (1)
 	// Init: "k-means++" (Arthur and Vassilvitskii 2007, the best of 2+ln K candidates each; default up to a million rows) or
 	// "k-means||" (Bahmani et al. 2012, arXiv 1203.6402; 5 rounds of 2K; default above).

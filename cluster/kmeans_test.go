@@ -62,7 +62,8 @@ func TestBoundsAreExact(t *testing.T) {
 		n, d, k int
 		spread  float64
 		share   float64 // of Lloyd's distances, at most
-	}{{3000, 2, 50, 20, 0.4}, {3000, 16, 32, 3, 0.4}, {2000, 16, 20, 0, 1}, {500, 1, 3, 5, 1}, {9000, 8, 40, 4, 0.4}, {64, 5, 64, 1, 1}} {
+	}{{3000, 2, 50, 20, 0.4}, {3000, 16, 32, 3, 0.4}, {2000, 16, 20, 0, 1}, {500, 1, 3, 5, 1},
+		{9000, 8, 40, 4, 0.4}, {64, 5, 64, 1, 1}} {
 		host, _ := blobs(1, tt.n, tt.d, tt.k, tt.spread)
 		for i := range tt.d * 50 { // duplicates make ties
 			host[len(host)-1-i] = host[i%tt.d]
@@ -71,7 +72,8 @@ func TestBoundsAreExact(t *testing.T) {
 		plain := c
 		plain.Plain = true
 		want := fit(t, tensor.FromFloats(cpu.New(1), host, tt.n, tt.d), plain)
-		for name, dev := range map[string]device.Device{"cpu": cpu.New(0), "auto": fast, "opaque": devicetest.Opaque(cpu.New(1))} {
+		for name, dev := range map[string]device.Device{"cpu": cpu.New(0), "auto": fast,
+			"opaque": devicetest.Opaque(cpu.New(1))} {
 			got := fit(t, tensor.FromFloats(dev, host, tt.n, tt.d), c)
 			if !same(got, want) {
 				t.Errorf("%v on %s: another result: inertia %v, want %v; %d iterations, want %d", tt, name, got.Inertia, want.Inertia,

@@ -35,7 +35,8 @@ func (s *Split) Stratified(batch int, seed uint64, strata []int32) (*Sampler, er
 		h.Write(b[:])
 	}
 	shuffled.state.Digest += "+" + hex.EncodeToString(h.Sum(nil))
-	d := &dealer{members: members, items: s.N, batch: batch, dealt: make([]int, len(members)), take: make([]int, len(members))}
+	d := &dealer{members: members, items: s.N, batch: batch, dealt: make([]int, len(members)),
+		take: make([]int, len(members))}
 	shuffled.fill = func(o order) (Batch, error) {
 		images := d.deal(o.seed, int(o.pos)/batch)
 		return s.gather(batch, func(i int) int { return int(images[i]) }), nil

@@ -105,7 +105,8 @@ func TestStratified(t *testing.T) {
 
 func TestStratifiedRefuses(t *testing.T) {
 	s := numbered(3)
-	for want, strata := range map[string][]int32{"2 strata for 3": {0, 0}, "image 1 is in stratum -1": {0, -1, 0}, "stratum 9": {0, 0, 9}} {
+	for want, strata := range map[string][]int32{"2 strata for 3": {0, 0}, "image 1 is in stratum -1": {0, -1, 0},
+		"stratum 9": {0, 0, 9}} {
 		if _, err := s.Stratified(1, 1, strata); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", strata, err, want)
 		}

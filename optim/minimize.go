@@ -35,8 +35,8 @@ type Minimum struct {
 //	s = argmin m(s) = f + g s + s B s/2 over ||s|| <= D, roughly;  rho = (f(x) - f(x+s)) / (m(0) - m(s))
 //
 // A step with rho > 1e-4 is taken, any other undone to the bit; D doubles when rho > 3/4 on the boundary and falls to
-// ||s||/4 when rho < 1/10. Every step gives at least a fixed share of the decrease along -g, so that for f with a Lipschitz
-// gradient and bounded from below ||g|| goes to 0 from any radius (Conn, Gould and Toint 2000; Nocedal and Wright 2006,
+// ||s||/4 when rho < 1/10. Every step gives at least a fixed share of the decrease along -g, so that for f with a
+// Lipschitz gradient and bounded from below ||g|| goes to 0 from any radius (Conn, Gould and Toint 2000; Nocedal and Wright 2006,
 // chapter 4), until float32 ends it: decreases below 3e-7 of |f| are judged by ||g|| instead.
 //
 // The error says that f was not finite where the parameters started, or what is wrong with c.

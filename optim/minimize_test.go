@@ -114,7 +114,8 @@ func TestMinimizeRefuses(t *testing.T) {
 		}
 	}
 	bad := func(bool) float64 { return math.NaN() }
-	if _, err := optim.Minimize(bad, ps, optim.MinimizeConfig{}); err == nil || !strings.Contains(err.Error(), "where it starts") {
+	if _, err := optim.Minimize(bad, ps, optim.MinimizeConfig{}); err == nil ||
+		!strings.Contains(err.Error(), "where it starts") {
 		t.Error(err)
 	}
 	// Budget: it ends, where it is.

@@ -12,7 +12,8 @@ import (
 
 // Trust configures [TrustRegion]; zero fields mean the defaults in brackets.
 type Trust struct {
-	// Direction of the step: "muon" (default; matrices, the rest adamw), "adamw", "sgd" or "gradient" (sgd without momentum).
+	// Direction of the step: "muon" (default; of matrices, the rest adamw), "adamw", "sgd" or "gradient" (sgd without
+	// momentum).
 	Direction string `json:"direction,omitempty"`
 	// Radius is the largest step of a cluster at the schedule's peak, as a share of the norm that the cluster has at the
 	// start. By default it follows the length of the run, 0.02 sqrt(1000/Horizon) between 0.002 and 0.05.
@@ -119,8 +120,9 @@ type Measurer interface {
 //
 //	s_c = min(e f, D_c/|u_c|) u_c,  D_c = Radius f max(||theta_c||, natural_c);  s = s min(1, MaxStep/||s||)
 //
-// natural_c, for what starts near 0, is the norm of matrices with standard deviation 1/sqrt(cols) and of 1/4 elsewhere. |u|
-// is ||u||, or the longest that Adam's u can be: that Adam's steps become short where gradients disagree is to stay so.
+// natural_c, for what starts near 0, is the norm of matrices with standard deviation 1/sqrt(cols) and of 1/4 elsewhere.
+// |u| is ||u||, or the longest that Adam's u can be: that Adam's steps become short where gradients disagree is to stay
+// so.
 // It is shortened until no more than Flips f of a parameter's codes change. Every so many steps the loss is computed
 // again: rho is its decrease over -<dL/dWq, Wq(theta+s) - Wq(theta)>, Wq being the weights that the model multiplies
 // with. A loss that rises undoes the step and cuts the rate; a low rho cuts it; a high one raises it while most of the

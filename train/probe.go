@@ -10,9 +10,9 @@ import (
 	"setun/tensor"
 )
 
-// VarianceRatio compares two ways to draw batches: the variance of the gradient of m over n batches (at least 2) of a, over
-// that over n of b. Below 1, a's gradients are the better estimates. It changes no parameter, but takes batches, and
-// leaves gradients at 0.
+// VarianceRatio compares two ways to draw batches: the variance of the gradient of m over n batches (at least 2) of a,
+// over that over n of b. Below 1, a's gradients are the better estimates. It changes no parameter, but takes batches,
+// and leaves gradients at 0.
 func VarianceRatio(ctx context.Context, m Model, a, b Source, n int) (float64, error) {
 	if n < 2 {
 		return 0, fmt.Errorf("train: a variance needs at least 2 batches, not %d", n)

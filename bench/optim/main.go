@@ -194,7 +194,8 @@ func (t trial) run(ctx context.Context, text *data.Text, size sizes) (record, er
 		return r, err
 	}
 	res, err := train.Run(ctx, train.Config{Steps: size.steps, Seed: t.seed, Optimizer: t.config, Aux: t.aux, OnNaN: "skip",
-		OnStep: func(_ int, progress float64) { m.SetLambda(float32(min((progress+1e-12)/blend, 1))) }}, m, train.Data{Train: windows})
+		OnStep: func(_ int, progress float64) { m.SetLambda(float32(min((progress+1e-12)/blend, 1))) }}, m,
+		train.Data{Train: windows})
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
@@ -260,7 +261,8 @@ func report(out string, todo []trial, done map[string]record) error {
 		}
 		if len(b.cols) > 1 {
 			file := strings.NewReplacer(", ", "-", " ", "-").Replace(key) + ".png"
-			if err := metrics.WriteLossPNG(filepath.Join(out, file), curves, key, "log10 of the factor", "bits per byte"); err != nil {
+			path := filepath.Join(out, file)
+			if err := metrics.WriteLossPNG(path, curves, key, "log10 of the factor", "bits per byte"); err != nil {
 				return err
 			}
 		}

@@ -57,9 +57,14 @@ func trials() []trial {
 		add("rates", "adamw", w, []float64{0.01, 0.1, 10, 100}, one, "", func(f float64) optim.Config {
 			return optim.Config{Name: "adamw", LR: float32(bestAdamW * f)}
 		})
-		add("rates", "trust-adamw", w, far, three, "", func(f float64) optim.Config { return trust("adamw", "", bestAdamW*f) })
-		add("rates", "trust-adamw-naive", w, far, one, "", func(f float64) optim.Config { return trust("adamw", "naive", bestAdamW*f) })
-		add("rates", "trust-adamw-cap", w, far, one, "", func(f float64) optim.Config { return trust("adamw", "off", bestAdamW*f) })
+		for _, v := range []struct {
+			name, rho string
+			seeds     []uint64
+		}{{"trust-adamw", "", three}, {"trust-adamw-naive", "naive", one}, {"trust-adamw-cap", "off", one}} {
+			add("rates", v.name, w, far, v.seeds, "", func(f float64) optim.Config {
+				return trust("adamw", v.rho, bestAdamW*f)
+			})
+		}
 		add("rates", "muon", w, wide, one, "", func(f float64) optim.Config {
 			return optim.Config{Name: "muon", LR: float32(bestMuon * f)}
 		})
@@ -79,7 +84,9 @@ func trials() []trial {
 		if aux == "" {
 			name = "rule"
 		}
-		add("aux", name, llm.TernaryWeights, far, three, aux, func(f float64) optim.Config { return trust("adamw", "", bestAdamW*f) })
+		add("aux", name, llm.TernaryWeights, far, three, aux, func(f float64) optim.Config {
+			return trust("adamw", "", bestAdamW*f)
+		})
 	}
 	// abrupt: what the ratio compares with, where weights are quantized from the start.
 	for _, rho := range []string{"quantized", "naive", "off"} {

@@ -43,8 +43,8 @@ func (c *Flags) Register(f *flag.FlagSet) {
 		"quantized ones; empty: int8, fp32 for float weights")
 	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, strings.Join(optim.Names, ", "))
 	f.StringVar(&c.Direction, "direction", c.Direction, "of -optimizer trust: muon, adamw, sgd or gradient; empty: muon")
-	f.StringVar(&c.Clusters, "clusters", c.Clusters, "parameters with one radius in -optimizer trust: tensor, rows or global; "+
-		"empty: tensor")
+	f.StringVar(&c.Clusters, "clusters", c.Clusters, "parameters with one radius in -optimizer trust: tensor, rows "+
+		"or global; empty: tensor")
 	f.StringVar(&c.Aux, "aux", c.Aux, "network that steers -optimizer trust: frozen or online; empty: none")
 	f.StringVar(&c.Gradients, "gradients", c.Gradients, "as a wire would carry them: "+
 		strings.Join(gradq.Kinds, ", ")+"; empty: fp32")

@@ -113,8 +113,9 @@ func run(ctx context.Context, args []string) error {
 	fmt.Printf("\n%s, %s weights: %.2f%% of %d test images right after %d steps, %.0f s\n", *kind, fl.Weights, 100*accuracy,
 		test.Targets(), res.Steps, res.Time.Seconds())
 	return cli.WriteResult(fl.Out, map[string]any{
-		"device": dev.Name(), "threads": threads, "model": *kind, "weights": fl.Weights, "params": nn.Count(m), "epochs": float64(res.Targets) / float64(images.Train.N),
-		"steps": res.Steps, "seconds": res.Time.Seconds(), "images_per_second": res.TargetsPerSecond(), "test_accuracy": accuracy,
+		"device": dev.Name(), "threads": threads, "model": *kind, "weights": fl.Weights, "params": nn.Count(m),
+		"epochs": float64(res.Targets) / float64(images.Train.N),
+		"steps":  res.Steps, "seconds": res.Time.Seconds(), "images_per_second": res.TargetsPerSecond(), "test_accuracy": accuracy,
 		"test_loss": res.ValLoss, "train_loss": res.TrainLoss, "peak_rss_bytes": rss.Peak(), "seed": fl.Seed,
 		"gradients": fl.Gradients, "grad_bytes": res.GradBytes, "sampler": *sampling, "variance_ratio": ratio,
 	})

@@ -12,9 +12,10 @@ import (
 	"setun/train"
 )
 
-// sampler makes the source of batches that kind names, and measures what it is worth: the variance of the gradient over that
-// of shuffled batches. Above 0.9 it is not worth its name, and shuffled batches take its place.
-func sampler(ctx context.Context, kind string, fl cli.Flags, images *data.Images, m *classifier) (*data.Sampler, float64, error) {
+// sampler makes the source of batches that kind names, and measures what it is worth: the variance of the gradient over
+// that of shuffled batches. Above 0.9 it is not worth its name, and shuffled batches take its place.
+func sampler(ctx context.Context, kind string, fl cli.Flags, images *data.Images, m *classifier) (*data.Sampler, float64,
+	error) {
 	s := &images.Train
 	shuffled, err := s.Shuffled(fl.Batch, fl.Seed)
 	if kind == "shuffled" || err != nil {
@@ -47,7 +48,8 @@ func sampler(ctx context.Context, kind string, fl cli.Flags, images *data.Images
 }
 
 // stratify gives each image its stratum.
-func stratify(ctx context.Context, kind string, dev device.Device, seed uint64, s *data.Split, classes int) ([]int32, error) {
+func stratify(ctx context.Context, kind string, dev device.Device, seed uint64, s *data.Split,
+	classes int) ([]int32, error) {
 	strata := make([]int32, s.N)
 	if kind == "class" || kind == "both" {
 		for i, c := range s.Labels {
