@@ -453,7 +453,7 @@ func (l *lloyd) assign() int {
 		l.first[i], l.second[i] = int32(at[0]), int32(at[1])
 		slack := l.prod.slack(l.sq[i])
 		if float64(next)-float64(best) <= 2*slack {
-			at[0] = l.judge(i, score, best+float32(2*slack)*(1+1e-6))
+			at[0] = l.judge(i, score, float64(best)+2*slack)
 		}
 		l.to[r] = int32(at[0])
 		l.upper[i] = math.Sqrt(max(0, l.sq[i]+float64(best)+3*slack))
@@ -507,10 +507,10 @@ func nearestFrom(s []float32, a, b int) (best, next float32, at [2]int) {
 }
 
 // judge finds the nearest of the centres with a score up to limit in float64.
-func (l *lloyd) judge(i int, score []float32, limit float32) int {
+func (l *lloyd) judge(i int, score []float32, limit float64) int {
 	at, best := 0, math.Inf(1)
 	for j, s := range score {
-		if s <= limit {
+		if float64(s) <= limit {
 			if d := distance(l.row(i), l.centers[j*l.d:(j+1)*l.d]); d < best {
 				at, best = j, d
 			}
