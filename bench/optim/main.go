@@ -11,6 +11,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -240,7 +241,7 @@ func report(out string, todo []trial, done map[string]record) error {
 	}
 	for _, key := range names {
 		b := tables[key]
-		slices.SortStableFunc(b.cols, func(p, q string) int { return cmpFloat(b.x[p], b.x[q]) })
+		slices.SortStableFunc(b.cols, func(p, q string) int { return cmp.Compare(b.x[p], b.x[q]) })
 		fmt.Printf("\n%s: held out, bits per byte\n\n| optimizer | %s |\n|---|%s\n", key, strings.Join(b.cols, " | "),
 			strings.Repeat("---:|", len(b.cols)))
 		var curves []metrics.Curve
@@ -268,16 +269,6 @@ func report(out string, todo []trial, done map[string]record) error {
 		}
 	}
 	return nil
-}
-
-func cmpFloat(a, b float64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func mean(v []float64) float64 {
