@@ -16,41 +16,54 @@ import (
 	"setun/train/metrics"
 )
 
+// stopAndResume runs a classifier in alone, and in dir up to step 9 and then on. Both end in the same bits, the weights that
+// it returns.
+func stopAndResume(t *testing.T, alone, dir string, set func(*train.Config)) (want, got *train.Result, end []float32) {
+	t.Helper()
+	run := func(dir string, stop int) (*train.Result, []float32, error) {
+		m := newClassifier(0.2)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		cfg := resumable(dir)
+		set(&cfg)
+		cfg.OnStep = func(step int, _ float64) {
+			if step == stop {
+				cancel()
+			}
+		}
+		r, err := train.Run(ctx, cfg, m, train.Data{Train: &source{batch: 4}})
+		return r, weights(m), err
+	}
+	want, end, err := run(alone, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(dir, 9); !errors.Is(err, train.ErrStopped) {
+		t.Fatal(err)
+	}
+	got, again, err := run(dir, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Resumed != 9 || !slices.Equal(again, end) {
+		t.Errorf("goes on differently after step %d", got.Resumed)
+	}
+	return want, got, end
+}
+
 // With every kind of gradients a run that was stopped ends with the bits of one that was not, and reports its bytes.
 func TestGradients(t *testing.T) {
 	const params = 6*16 + 16 + 16*3 + 3
 	ends := map[string][]float32{}
 	for _, kind := range gradq.Kinds {
-		run := func(dir string, stop int) (*train.Result, []float32, error) {
-			m := newClassifier(0.2)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			cfg := resumable(dir)
+		dir := t.TempDir()
+		want, got, end := stopAndResume(t, t.TempDir(), dir, func(cfg *train.Config) {
 			cfg.Optimizer = optim.Config{Name: "sgd", LR: 0.5}
 			cfg.Clip = 0.3 // takes part in most steps
 			cfg.Gradients.Kind = kind
-			cfg.OnStep = func(step int, _ float64) {
-				if step == stop {
-					cancel()
-				}
-			}
-			r, err := train.Run(ctx, cfg, m, train.Data{Train: &source{batch: 4}})
-			return r, weights(m), err
-		}
-		alone, dir := t.TempDir(), t.TempDir()
-		want, end, err := run(alone, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := run(dir, 9); !errors.Is(err, train.ErrStopped) {
-			t.Fatal(err)
-		}
-		got, again, err := run(dir, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got.Resumed == 0 || !slices.Equal(again, end) || got.GradBytes != want.GradBytes {
-			t.Errorf("%s: goes on differently after step %d: %d bytes, want %d", kind, got.Resumed, got.GradBytes, want.GradBytes)
+		})
+		if got.GradBytes != want.GradBytes {
+			t.Errorf("%s: %d bytes after step %d, want %d", kind, got.GradBytes, got.Resumed, want.GradBytes)
 		}
 		for other, e := range ends {
 			if slices.Equal(e, end) {

@@ -1,11 +1,8 @@
 package train_test
 
 import (
-	"context"
-	"errors"
 	"math"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -19,38 +16,13 @@ import (
 // stopped ends with the bits of one that was not.
 func TestTrustResumes(t *testing.T) {
 	for _, aux := range []string{"", "frozen", "online"} {
-		run := func(dir string, stop int) (*train.Result, []float32, error) {
-			m := newClassifier(0.2)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			cfg := resumable(dir)
+		alone, dir := t.TempDir(), t.TempDir()
+		stopAndResume(t, alone, dir, func(cfg *train.Config) {
 			cfg.Optimizer = optim.Config{Name: "trust", LR: 1e-3, Trust: optim.Trust{Every: 3,
 				Clusters: map[string]string{"frozen": "rows", "online": "global"}[aux]}}
 			cfg.Aux = aux
 			cfg.Gradients = gradq.Config{Kind: gradq.TernaryEF}
-			cfg.OnStep = func(step int, _ float64) {
-				if step == stop {
-					cancel()
-				}
-			}
-			r, err := train.Run(ctx, cfg, m, train.Data{Train: &source{batch: 4}})
-			return r, weights(m), err
-		}
-		alone, dir := t.TempDir(), t.TempDir()
-		_, end, err := run(alone, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := run(dir, 9); !errors.Is(err, train.ErrStopped) {
-			t.Fatal(err)
-		}
-		got, again, err := run(dir, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got.Resumed != 9 || !slices.Equal(again, end) {
-			t.Errorf("aux %q: goes on differently after step %d", aux, got.Resumed)
-		}
+		})
 		want, err := metrics.ReadJSONL(filepath.Join(alone, "metrics.jsonl"))
 		if err != nil {
 			t.Fatal(err)
