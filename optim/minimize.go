@@ -61,7 +61,7 @@ func Minimize(f Objective, ps []Param, c MinimizeConfig) (Minimum, error) {
 	case len(ps) == 0:
 		return Minimum{}, fmt.Errorf("optim: nothing to minimise over: there are no parameters")
 	}
-	m := &minimizer{f: f, ps: ps, pool: tensor.NewPool(ps[0].Value.Device())}
+	m := &minimizer{f: f, ps: ps, pool: newPool(ps)}
 	m.at.Radius = c.Radius
 	for _, p := range ps {
 		m.x = append(m.x, p.Value.T)
@@ -123,9 +123,9 @@ func (m *minimizer) run(c MinimizeConfig) (Minimum, error) {
 		}
 		length := m.norm(m.s)
 		m.axpy(m.x, 1, m.s)
-		v, norm := m.gradient(), 0.0
+		v := m.gradient()
 		m.copy(m.g, nil)
-		norm = m.norm(m.g)
+		norm := m.norm(m.g)
 		slack := rounding * math.Abs(m.at.Value)
 		rho := (m.at.Value - v) / predicted
 		if math.Abs(m.at.Value-v) <= slack && predicted <= slack {

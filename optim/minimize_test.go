@@ -91,9 +91,18 @@ func TestMinimize(t *testing.T) {
 
 // It uses the device alone, and gives back all memory.
 func TestMinimizeOpaque(t *testing.T) {
-	f, ps := rosenbrock(devicetest.Opaque(cpu.New(1)))
-	if m, err := optim.Minimize(f, ps, optim.MinimizeConfig{}); err != nil || !m.Converged {
-		t.Error(m, err)
+	dev := devicetest.Opaque(cpu.New(1))
+	f, ps := rosenbrock(dev)
+	f(true) // the gradient stays
+	before := dev.Live()
+	for _, method := range []string{"cg", "adam"} {
+		m, err := optim.Minimize(f, ps, optim.MinimizeConfig{Method: method, Evals: 700})
+		if err != nil || method == "cg" && !m.Converged {
+			t.Error(m, err)
+		}
+		if left := dev.Live() - before; left != 0 {
+			t.Errorf("%s keeps %d allocations", method, left)
+		}
 	}
 }
 

@@ -1,10 +1,6 @@
 package optim
 
-import (
-	"math"
-
-	"setun/tensor"
-)
+import "math"
 
 // SignalNames are the names of Signals in the order of Vector.
 var SignalNames = [6]string{"loss_trend", "grad_norm", "step", "cosine", "binding", "rho"}
@@ -21,21 +17,18 @@ func (s Signals) Vector() [6]float64 {
 	return v
 }
 
-// listen takes in what the step before leaves behind: its direction against the new gradient.
+// listen takes in what the gradient says before the step is taken.
 func (o *TrustRegion) listen() {
-	gu, gg, uu := 0.0, 0.0, 0.0
-	sum := o.pool.Get(o.norms.Type(), 2)
-	defer o.pool.Put(sum)
-	tensor.Fill(sum, 0)
+	gu, uu := 0.0, 0.0
 	for _, p := range o.ps {
 		if p.Value.HasGrad() {
 			gu += dot(o.pool, p.Value.Grad, o.u[p.Value])
-			tensor.SumSquares(sum.Rows(0, 1), p.Value.Grad)
-			tensor.SumSquares(sum.Rows(1, 2), o.u[p.Value])
 		}
 	}
-	x := sum.Floats()
-	gg, uu = float64(x[0]), float64(x[1])
+	for i := range o.clusters {
+		uu += float64(o.norms.x[i])
+	}
+	g, u := GradNorm(o.ps), math.Sqrt(uu)
 	n := &o.now
 	mean := func(m *float32, x float64) float64 {
 		old := float64(*m)
@@ -46,8 +39,8 @@ func (o *TrustRegion) listen() {
 		return float64(*m)
 	}
 	cos := 0.0
-	if gg > 0 && uu > 0 {
-		cos = -gu / math.Sqrt(gg*uu)
+	if g > 0 && u > 0 {
+		cos = -gu / (g * u) // the step goes along u
 	}
 	s := &o.report.signals
 	last := float64(n.emaLoss)
@@ -55,7 +48,7 @@ func (o *TrustRegion) listen() {
 	if last > 0 && loss > 0 {
 		s.LossTrend = 10 * math.Log(loss/last)
 	}
-	s.GradNorm = math.Tanh(0.5 * math.Log(mean(&n.emaNorm, math.Sqrt(gg)/float64(o.scaled))))
+	s.GradNorm = math.Tanh(0.5 * math.Log(mean(&n.emaNorm, g/float64(o.scaled))))
 	s.Cosine = 3 * mean(&n.emaCos, cos)
 }
 
@@ -64,7 +57,7 @@ func (o *TrustRegion) advised(cut func(by float64)) {
 	r, s := &o.report, &o.report.signals
 	theta, codes := 0.0, 0
 	for i := range o.clusters {
-		theta += float64(o.host[len(o.clusters)+i])
+		theta += float64(o.norms.x[len(o.clusters)+i])
 	}
 	for _, p := range o.ps {
 		if q := p.Value.Quant; q != nil && p.Value.HasGrad() && q.Codes() != nil {

@@ -25,7 +25,9 @@ type Trust struct {
 	Clusters string `json:"clusters,omitempty"`
 	// Flips is the share of a parameter's codes that may change in a step at the schedule's peak (any).
 	Flips float64 `json:"flips,omitempty"`
-	Every int     `json:"every,omitempty"` // steps from one measured step to the next (10)
+	// Every is the number of steps from one measured step to the next (10). The first 20 are all measured, and up to 60
+	// until the bounds hold most of a step.
+	Every int `json:"every,omitempty"`
 	// Rho says what a measured decrease is compared with: "quantized" (default: the move of the weights that the model
 	// multiplies with), "naive" (of the latent weights) or "off" (nothing is measured).
 	Rho  string  `json:"rho,omitempty"`
@@ -145,10 +147,9 @@ type TrustRegion struct {
 	pieces   [][]piece      // of each parameter; nil until clusters of rows are found
 	rows     *tensor.Tensor // cluster of each row, plus 1; of clusters "rows"
 	pool     *tensor.Pool
-	norms    *tensor.Tensor // squared norms: of u, then of theta, by cluster
-	host     []float32
+	norms    numbers // squared norms: of u, then of theta, by cluster
 
-	memory *tensor.Tensor // what checkpoints hold of now
+	memory numbers // what checkpoints hold of now and sizes
 	now    status
 	sizes  []float32 // of the clusters when the run began, 0 before
 	loss   float64
@@ -181,6 +182,7 @@ type report struct {
 	measured, counted    bool // rho; flips
 	rho, predicted, real float64
 	step, flips, bound   float64
+	rate                 float64 // ||s||/||u||
 	signals              Signals
 	advice               [2]float64
 }
@@ -198,7 +200,7 @@ type Signals struct {
 // group is a cluster of parameters or of their rows: it shares one radius.
 type group struct {
 	name       string
-	uu, ww     *tensor.Tensor
+	at         int     // place among the clusters
 	live       bool    // a gradient has arrived
 	nominal    float64 // squared, of the pieces that live
 	natural    float64 // squared, of all pieces
@@ -226,14 +228,14 @@ func newTrustRegion(c Config, ps []Param) *TrustRegion {
 	if len(ps) == 0 {
 		return o
 	}
-	dev := ps[0].Value.Device()
-	o.pool = tensor.NewPool(dev)
+	o.pool = newPool(ps)
 	o.newClusters()
 	n := len(o.clusters)
-	o.memory = tensor.Zeros(dev, len(o.now.fields())+n)
-	o.norms, o.host, o.sizes = tensor.Zeros(dev, 2*n), make([]float32, 2*n), make([]float32, n)
+	o.sizes = make([]float32, n)
+	o.memory = newNumbers(ps, make([]float32, len(o.now.fields())+n)...)
+	o.norms = newNumbers(ps, make([]float32, 2*n)...)
 	for i, k := range o.clusters {
-		k.uu, k.ww = o.norms.Rows(i, i+1), o.norms.Rows(n+i, n+i+1)
+		k.at = i
 	}
 	return o
 }
@@ -255,10 +257,10 @@ func (o *TrustRegion) Step(factor, gradScale float32) {
 	if o.pieces == nil {
 		o.findRows()
 	}
+	o.measureNorms()
 	if measure && o.Advise != nil {
 		o.listen()
 	}
-	o.measureNorms()
 	o.plan(float64(factor))
 	o.report.counted = measure || c.Flips > 0
 	if o.report.counted { // else there is no way back
@@ -266,7 +268,10 @@ func (o *TrustRegion) Step(factor, gradScale float32) {
 			tensor.Copy(o.before[i], p.Value.T)
 		}
 	}
-	effective := make([]*tensor.Tensor, len(o.ps))
+	var effective []*tensor.Tensor // of quantized parameters, before the step
+	if measure {
+		effective = make([]*tensor.Tensor, len(o.ps))
+	}
 	if measure && c.Rho == "quantized" {
 		for i, p := range o.ps {
 			if p.Value.Quant != nil && p.Value.HasGrad() {
@@ -290,12 +295,13 @@ func (o *TrustRegion) Step(factor, gradScale float32) {
 
 // measureNorms finds the norms of all clusters, with one wait.
 func (o *TrustRegion) measureNorms() {
-	tensor.Fill(o.norms, 0)
+	o.norms.zero()
+	n := len(o.clusters)
 	for _, k := range o.clusters {
 		k.live, k.nominal, k.natural = false, 0, 0
 	}
 	for i, p := range o.ps {
-		n, natural := o.dir.nominal(p), float64(p.Value.T.Len())/16
+		nominal, natural := o.dir.nominal(p), float64(p.Value.T.Len())/16
 		if IsMatrix(p) {
 			natural = float64(p.Value.Dim(0))
 		}
@@ -304,16 +310,16 @@ func (o *TrustRegion) measureNorms() {
 			c.k.natural += share * natural
 			if p.Value.HasGrad() {
 				c.k.live = true
-				c.k.nominal += share * n * n
-				tensor.SumSquares(c.k.uu, c.u)
-				tensor.SumSquares(c.k.ww, c.w)
+				c.k.nominal += share * nominal * nominal
+				tensor.SumSquares(o.norms.at[c.k.at], c.u)
+				tensor.SumSquares(o.norms.at[n+c.k.at], c.w)
 			}
 		}
 	}
-	o.norms.ReadFloats(o.host)
+	o.norms.read()
 	for i, k := range o.clusters {
 		if o.sizes[i] == 0 && k.live {
-			o.sizes[i] = float32(math.Sqrt(max(float64(o.host[len(o.clusters)+i]), k.natural)))
+			o.sizes[i] = float32(math.Sqrt(max(float64(o.norms.x[n+i]), k.natural)))
 		}
 	}
 }
@@ -324,7 +330,7 @@ func (o *TrustRegion) plan(factor float64) {
 	e := float64(o.now.rate) * factor
 	total, bound, steps := 0.0, 0.0, 0.0
 	for i, k := range o.clusters {
-		k.normU = math.Sqrt(float64(o.host[i]))
+		k.normU = math.Sqrt(float64(o.norms.x[i]))
 		k.limit = c.radius() * float64(o.now.radius) * factor * float64(o.sizes[i])
 		k.a = 0
 		longest := max(k.normU, math.Sqrt(k.nominal)) // what ||u|| is, or may be in other steps
@@ -352,6 +358,7 @@ func (o *TrustRegion) plan(factor float64) {
 	}
 	if total > 0 {
 		o.report.bound = bound / total
+		o.report.rate = o.report.step / math.Sqrt(total)
 	}
 	if o.report.bound >= 0.5 {
 		o.now.bound = 1
@@ -361,23 +368,17 @@ func (o *TrustRegion) plan(factor float64) {
 // move takes the step, with no more flips than allowed.
 func (o *TrustRegion) move(factor float64) {
 	c := o.cfg.Trust
-	codes := make(map[*autograd.Value]*tensor.Tensor)
-	for _, p := range o.ps {
-		q := p.Value.Quant
-		if !o.report.counted || q == nil || !p.Value.HasGrad() || q.Codes() == nil {
-			continue
-		}
-		now := q.Codes()
-		old := o.pool.Get(device.I8, now.Shape()...)
-		tensor.Copy(old, now)
-		codes[p.Value] = old
-	}
 	for i, p := range o.ps {
 		if !p.Value.HasGrad() {
 			continue
 		}
+		var old *tensor.Tensor // codes
+		if q := p.Value.Quant; o.report.counted && q != nil && q.Codes() != nil {
+			now := q.Codes()
+			old = o.pool.Get(device.I8, now.Shape()...)
+			tensor.Copy(old, now)
+		}
 		o.apply(i, 1)
-		old := codes[p.Value]
 		if old == nil {
 			continue
 		}
@@ -467,14 +468,9 @@ func (o *TrustRegion) judge(effective []*tensor.Tensor, factor float64) {
 	guard := noise * max(1, math.Abs(o.loss))
 	r.rho = (r.real + guard) / (r.predicted + guard)
 	early := o.now.steps < 20
-	used := 0.0 // the rate that the bounds left
-	total := 0.0
-	for _, k := range o.clusters {
-		used += k.len * k.len
-		total += k.normU * k.normU
-	}
-	if total > 0 && factor > 0 {
-		used = math.Sqrt(used/total) / factor
+	used := r.rate // what the bounds have left, before the schedule
+	if factor > 0 {
+		used /= factor
 	}
 	cut := func(by float64) { o.now.rate = float32(min(float64(o.now.rate), used) * by) }
 	bad := !(r.real >= -guard) || r.predicted+guard <= 0 && r.real < 0
@@ -537,8 +533,8 @@ func (o *TrustRegion) Free() {
 		t.Free()
 	}
 	if o.pool != nil {
-		o.norms.Free()
-		o.memory.Free()
+		o.norms.free()
+		o.memory.free()
 		if o.rows != nil {
 			o.rows.Free()
 		}
@@ -549,16 +545,15 @@ func (o *TrustRegion) Free() {
 // State yields the direction's momentum and moments, and rate, radius and counts.
 func (o *TrustRegion) State() iter.Seq2[string, *tensor.Tensor] {
 	return func(yield func(string, *tensor.Tensor) bool) {
-		if o.memory != nil {
-			var x []float32
-			for _, f := range o.now.fields() {
-				x = append(x, *f)
+		if fields := o.now.fields(); len(o.ps) > 0 {
+			for i, f := range fields {
+				o.memory.x[i] = *f
 			}
-			x = append(x, o.sizes...)
-			o.memory.SetFloats(x)
-			if !yield("trust", o.memory) || o.rows != nil && !yield("trust_rows", o.rows) {
-				return
-			}
+			copy(o.memory.x[len(fields):], o.sizes)
+			o.memory.write()
+		}
+		if !o.memory.yield("trust", yield) || o.rows != nil && !yield("trust_rows", o.rows) {
+			return
 		}
 		o.dir.state()(yield)
 	}
@@ -569,12 +564,12 @@ func (o *TrustRegion) Steps() int { return int(o.now.steps) }
 
 // SetSteps restores what State has, and the number of steps.
 func (o *TrustRegion) SetSteps(n int) {
-	if o.memory != nil {
-		x := o.memory.Floats()
-		for i, f := range o.now.fields() {
-			*f = x[i]
+	if fields := o.now.fields(); len(o.ps) > 0 {
+		o.memory.read()
+		for i, f := range fields {
+			*f = o.memory.x[i]
 		}
-		copy(o.sizes, x[len(o.now.fields()):])
+		copy(o.sizes, o.memory.x[len(fields):])
 	}
 	if o.rows != nil {
 		o.splitRows()
@@ -583,11 +578,11 @@ func (o *TrustRegion) SetSteps(n int) {
 	o.dir.setSteps(n)
 }
 
-// Report yields the rate and, after a measured step, what it found, with the radius and step of each cluster.
+// Report yields the rate that the step had on average ("lr") and, after a measured step, what it found, with the radius and step of each cluster.
 func (o *TrustRegion) Report() iter.Seq2[string, float64] {
 	return func(yield func(string, float64) bool) {
 		r := &o.report
-		if !yield("trust/step", r.step) || !yield("trust/bound", r.bound) || r.counted && !yield("trust/flips", r.flips) ||
+		if !yield("lr", r.rate) || !yield("trust/step", r.step) || !yield("trust/bound", r.bound) || r.counted && !yield("trust/flips", r.flips) ||
 			!r.measured {
 			return
 		}
