@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"setun/autograd"
@@ -181,6 +182,43 @@ func testQLinear(t *testing.T, math device.Math, tol float64) {
 			if n := tp.Pool.InUse(); n != 0 {
 				t.Errorf("%s: %d bytes in use", name, n)
 			}
+		}
+	}
+}
+
+// TestPackedLinear: panels give the bits of codes, forward and backward.
+func TestPackedLinear(t *testing.T) {
+	const in, out = 35, 37
+	for _, levels := range []int{1, 2} {
+		for name, dev := range devices(t) {
+			x, b := param(dev, 1, 2, 3, in), param(dev, 3, out)
+			codes, ws := tensor.New(dev, device.I8, out, in), tensor.New(dev, device.F32, out)
+			tensor.QuantizeWeights(codes, ws, param(dev, 2, out, in).T, levels, device.AbsMean, 1)
+			panels := tensor.NewPanels(dev, codes.Codes(), out, in, levels)
+			run := func(f func(tp *autograd.Tape) *autograd.Value) (y, dx, db []float32) {
+				tp := autograd.Tape{Pool: pool(dev), Grad: true}
+				v := f(&tp)
+				y = v.T.Floats()
+				weighted(&tp, v, floats(4, 6*out))
+				tp.Reset()
+				dx, db = x.Grad.Floats(), b.Grad.Floats()
+				x.Grad, b.Grad = nil, nil
+				return y, dx, db
+			}
+			y, dx, db := run(func(tp *autograd.Tape) *autograd.Value {
+				return tp.QLinear(x, nil, codes, ws, b, device.MathFP32)
+			})
+			py, pdx, pdb := run(func(tp *autograd.Tape) *autograd.Value {
+				return tp.PackedLinear(x, panels, ws, b, device.MathFP32)
+			})
+			if !slices.Equal(y, py) || !slices.Equal(dx, pdx) || !slices.Equal(db, pdb) {
+				t.Errorf("%s, %d levels: panels do not give the bits of codes", name, levels)
+			}
+			tp := autograd.Tape{Pool: pool(dev)}
+			if v := tp.PackedLinear(autograd.NewConst(x.T), panels, ws, b, device.MathFP32); !slices.Equal(v.T.Floats(), y) {
+				t.Errorf("%s, %d levels: another result without gradients", name, levels)
+			}
+			tp.Reset()
 		}
 	}
 }

@@ -250,6 +250,7 @@ var formulas = map[string]func(t *testing.T){
 	"StraightThrough": TestStraightThrough,
 	"Int8":            TestInt8,
 	"QLinear":         TestQLinear,
+	"PackedLinear":    TestPackedLinear,
 	"LSQ":             TestLSQ,
 	"TokenLoss":       TestTokenLoss,
 	"CachedAttention": TestCachedAttention,

@@ -50,6 +50,27 @@ func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value, grad 
 	return out
 }
 
+// PackedLinear is QLinear with a frozen weight in panels: the same bits. dx += (dy*ws) codes, which are unpacked for it.
+func (t *Tape) PackedLinear(x *Value, w *tensor.Panels, ws *tensor.Tensor, bias *Value, grad device.Math) *Value {
+	xq := t.alloc(x.Device(), device.I8, x.Shape()...)
+	xs := t.floats(x, rows(x))
+	tensor.QuantizeRows(xq, xs, x.T)
+	y := t.floats(x, lastDim("PackedLinear", x, w.Out)...)
+	tensor.PackedLinear(y, xq, xs, w, ws, tensorOf(bias))
+	if !t.grads(x, bias) {
+		t.free(xq, xs)
+		return t.constant(y)
+	}
+	out := t.result(y)
+	t.push(out, func() {
+		codes := t.alloc(x.Device(), device.I8, w.Out, w.In)
+		w.Unpack(codes)
+		tensor.QLinearGrad(t.grad(x), nil, t.grad(bias), out.Grad, xq, xs, codes, ws, grad)
+		t.free(codes)
+	}, xq, xs)
+	return out
+}
+
 // LSQ is w with a learned scale: a view of w whose gradient, that of the quantized weight, also moves the scale (Esser
 // et al. 2019, arXiv 1902.08153). scale has one element or one per row of w. dw += dq; dscale += sum of
 // dq*(code - w/scale inside the range, code outside) / sqrt(n*levels), n the weights per scale.

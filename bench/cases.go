@@ -5,7 +5,7 @@ import "setun/device"
 // cases lists everything, with small sizes if quick.
 func cases(quick bool) []benchmark {
 	var all []benchmark
-	for _, family := range []func(quick bool) []benchmark{products, kernels, training, clustering} {
+	for _, family := range []func(quick bool) []benchmark{products, packed, kernels, training, clustering} {
 		all = append(all, family(quick)...)
 	}
 	return all

@@ -5,7 +5,7 @@ type Call struct {
 	Kernel  string // the method's name
 	Mems    []Mem  // all Mem parameters in the order of the method; zero Mems are kept
 	Results int    // the kernel may write the first Results Mems (and may read them too), the others are only read
-	MulAdds int64  // multiply-adds of Gemm, QLinear*, Attention*; 0 for the others
+	MulAdds int64  // multiply-adds of Gemm, QLinear*, PackedLinear, Attention*; 0 for the others
 	// Run runs the kernel with its scalar arguments on another kernel set, mems standing in for Mems.
 	Run func(host Kernels, mems []Mem)
 }
@@ -230,6 +230,16 @@ func (z Bridge) QLinear(y, xq, xs, codes, ws, bias Mem, m, n, k int) {
 	z.do("QLinear", 1, int64(m)*int64(n)*int64(k), func(host Kernels, o []Mem) {
 		host.QLinear(o[0], o[1], o[2], o[3], o[4], o[5], m, n, k)
 	}, y, xq, xs, codes, ws, bias)
+}
+
+func (z Bridge) PackedLinear(y, xq, xs, panels, ws, bias Mem, m, n, k, levels int) {
+	z.do("PackedLinear", 1, int64(m)*int64(n)*int64(k), func(host Kernels, o []Mem) {
+		host.PackedLinear(o[0], o[1], o[2], o[3], o[4], o[5], m, n, k, levels)
+	}, y, xq, xs, panels, ws, bias)
+}
+
+func (z Bridge) UnpackPanels(codes, panels Mem, n, k, levels int) {
+	z.do("UnpackPanels", 1, 0, func(host Kernels, o []Mem) { host.UnpackPanels(o[0], o[1], n, k, levels) }, codes, panels)
 }
 
 func (z Bridge) QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math) {

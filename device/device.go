@@ -129,6 +129,10 @@ type Kernels interface {
 	// QLinear: y[i,j] = float32(sum over k of xq[i,k]*codes[j,k]) * xs[i] * ws[j or 0] + bias[j]; xq (m,k), codes (n,k),
 	// y (m,n). The sum is an exact int32. bias is optional.
 	QLinear(y, xq, xs, codes, ws, bias Mem, m, n, k int)
+	// PackedLinear is QLinear with the codes, in [-levels, levels], as panels: the same bits. See [PackPanels].
+	PackedLinear(y, xq, xs, panels, ws, bias Mem, m, n, k, levels int)
+	// UnpackPanels: codes (n,k) of panels.
+	UnpackPanels(codes, panels Mem, n, k, levels int)
 	// QLinearGradX: dx[i,:] += sum over j of dy[i,j] * ws[j or 0] * codes[j,:], see [Math].
 	QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math)
 	// QLinearGradW: dw[j,:] += sum over i of dy[i,j] * xs[i] * xq[i,:], see [Math].

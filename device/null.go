@@ -19,7 +19,7 @@ type Null struct {
 type NullStats struct {
 	Live, Peak int64            // bytes allocated now and at most
 	Calls      map[string]int64 // kernel calls by name
-	MulAdds    int64            // multiply-adds of Gemm, QLinear*, Attention*
+	MulAdds    int64            // multiply-adds of Gemm, QLinear*, PackedLinear, Attention*
 }
 
 // NewNull opens a null device.

@@ -30,6 +30,7 @@ func TestShapeErrors(t *testing.T) {
 	f := func(shape ...int) *tensor.Tensor { return tensor.Zeros(dev, shape...) }
 	ints := func(shape ...int) *tensor.Tensor { return tensor.New(dev, device.I32, shape...) }
 	codes := func(shape ...int) *tensor.Tensor { return tensor.New(dev, device.I8, shape...) }
+	panels := tensor.NewPanels(dev, make([]int8, 12), 4, 3, 1)
 	s := device.ConvShape{Batch: 1, H: 2, W: 2, C: 1, KH: 3, KW: 1, Stride: 2}
 	tests := []struct {
 		f    func()
@@ -147,6 +148,11 @@ func TestShapeErrors(t *testing.T) {
 			"LSQGrad: [3] and [2, 3] do not fit: one scale, or one per row"},
 		{func() { tensor.QLinear(f(2, 4), codes(2, 3), f(3), codes(4, 3), f(1), nil) },
 			"QLinear: [3] should have 2 elements"},
+		{func() { tensor.PackedLinear(f(2, 4), codes(2, 5), f(2), panels, f(1), nil) },
+			"PackedLinear: [2, 5] does not fit the panels: x is (..., in)"},
+		{func() { tensor.PackedLinear(f(2, 3), codes(2, 3), f(2), panels, f(1), nil) },
+			"PackedLinear: [2, 3] and [2, 3] do not fit the result"},
+		{func() { panels.Unpack(codes(4, 2)) }, "Unpack: [4, 2] is not made for the codes"},
 		{func() { tensor.QLinear(f(2, 4), codes(2, 3), f(2), codes(4, 3), f(2), nil) },
 			"QLinear: [2] should have one scale, or one per output"},
 		{func() {

@@ -155,7 +155,7 @@ func (t *Tensor) SetFloats(x []float32) { upload(t, x) }
 // SetInts copies host integers into t.
 func (t *Tensor) SetInts(x []int32) { upload(t, x) }
 
-func upload[T float32 | int32 | int8](t *Tensor, x []T) {
+func upload[T float32 | int32 | int8 | uint8](t *Tensor, x []T) {
 	m := device.Wrap(x)
 	checkHost("upload", t, m)
 	t.dev.Upload(t.mem, m)

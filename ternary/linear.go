@@ -1,7 +1,6 @@
 package ternary
 
 import (
-	"fmt"
 	"iter"
 	"math"
 
@@ -22,7 +21,8 @@ type Linear struct {
 	lambda  float32
 	out, in int
 
-	codes   *tensor.Tensor // (out, in), I8
+	codes   *tensor.Tensor // (out, in), I8; nil when frozen, unless asked for
+	panels  *tensor.Panels // the codes when frozen
 	scale   *tensor.Tensor // 1 or out
 	version uint64         // of Weight (and Scale), plus 1, that codes were computed from
 }
@@ -112,11 +112,20 @@ func (l *Linear) Config() Config { return l.cfg }
 // training costs less accuracy than a start at 1, which is the default.
 func (l *Linear) SetLambda(lambda float32) { l.lambda = min(max(lambda, 0), 1) }
 
-// Quantized gives the codes (out, in) and the scale (1 or out) of the weight as it is now. They belong to the layer.
+// Quantized gives the codes (out, in) and the scale (1 or out) of the weight as it is now. They belong to the layer. A
+// frozen layer unpacks its codes for this, and keeps them from then on.
 func (l *Linear) Quantized() (codes, scale *tensor.Tensor) {
 	l.quantize()
+	if l.codes == nil {
+		l.codes = tensor.New(l.panels.Device(), device.I8, l.out, l.in)
+		l.panels.Unpack(l.codes)
+	}
 	return l.codes, l.scale
 }
+
+// Panels gives the codes and the scale of a frozen layer as products read them; nil before Freeze. They belong to the
+// layer.
+func (l *Linear) Panels() (codes *tensor.Panels, scale *tensor.Tensor) { return l.panels, l.scale }
 
 func (l *Linear) quantize() {
 	if l.Weight == nil {
@@ -144,7 +153,10 @@ func (l *Linear) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 		return l.blended(t, x)
 	}
 	w := l.Weight
-	if l.Scale != nil && w != nil {
+	if w == nil {
+		return t.PackedLinear(x, l.panels, l.scale, l.Bias, l.cfg.Math.kernel())
+	}
+	if l.Scale != nil {
 		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels())
 	}
 	return t.QLinear(x, w, l.codes, l.scale, l.Bias, l.cfg.Math.kernel())
@@ -160,8 +172,9 @@ func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 		x = t.Int8(x)
 	}
 	if l.Weight == nil {
-		w := t.Temp(x, device.F32, l.out, l.in)
-		tensor.Dequantize(w, l.codes, l.scale)
+		w, codes := t.Temp(x, device.F32, l.out, l.in), t.Temp(x, device.I8, l.out, l.in)
+		l.panels.Unpack(codes)
+		tensor.Dequantize(w, codes, l.scale)
 		return linear(x, autograd.NewConst(w), l.Bias)
 	}
 	w := l.Weight
@@ -186,6 +199,9 @@ func (l *Linear) Freeze() (*Packed, error) {
 		return nil, err
 	}
 	if l.Weight != nil {
+		l.panels = tensor.NewPanels(l.codes.Device(), l.codes.Codes(), l.out, l.in, l.cfg.Codebook.Levels())
+		l.codes.Free()
+		l.codes = nil
 		l.Weight.T.Free()
 		for _, v := range []*autograd.Value{l.Weight, l.Scale} {
 			if v != nil && v.Grad != nil {
@@ -202,11 +218,17 @@ func (l *Linear) Frozen() bool { return l.Weight == nil }
 
 // Pack gives the weight as it is now in packed form; the layer does not change.
 func (l *Linear) Pack() (*Packed, error) {
-	codes, scale := l.Quantized()
+	l.quantize()
+	codes := l.codes
+	if codes == nil {
+		codes = tensor.New(l.panels.Device(), device.I8, l.out, l.in)
+		defer codes.Free()
+		l.panels.Unpack(codes)
+	}
 	if err := codes.Device().Sync(); err != nil {
 		return nil, err
 	}
-	return NewPacked(l.cfg.Codebook, codes.Codes(), l.out, l.in, scale.Floats())
+	return NewPacked(l.cfg.Codebook, codes.Codes(), l.out, l.in, l.scale.Floats())
 }
 
 // FromPacked makes a frozen layer on dev. Bias and Gain, if the model has them, are set by the caller.
@@ -219,12 +241,11 @@ func FromPacked(dev device.Device, p *Packed, cfg Config) (*Linear, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(p.Scales) != 1 && len(p.Scales) != p.Rows {
-		return nil, fmt.Errorf("ternary: %d scales for %d rows; a packed weight has one scale, or one per row",
-			len(p.Scales), p.Rows)
+	if err := p.checkScales(); err != nil {
+		return nil, err
 	}
 	l := &Linear{cfg: cfg.withDefaults(), lambda: 1, out: p.Rows, in: p.Cols}
-	l.codes = tensor.FromCodes(dev, codes, p.Rows, p.Cols)
+	l.panels = tensor.NewPanels(dev, codes, p.Rows, p.Cols, cfg.Codebook.Levels())
 	l.scale = tensor.FromFloats(dev, p.Scales, len(p.Scales))
 	return l, nil
 }

@@ -63,6 +63,14 @@ func (p *Packed) Unpack() ([]int8, error) {
 	return codes, nil
 }
 
+func (p *Packed) checkScales() error {
+	if len(p.Scales) != 1 && len(p.Scales) != p.Rows {
+		return fmt.Errorf("ternary: %d scales for %d rows; a packed weight has one scale, or one per row",
+			len(p.Scales), p.Rows)
+	}
+	return nil
+}
+
 // As re-packs in another format.
 func (p *Packed) As(format string) (*Packed, error) {
 	codes, err := p.Unpack()

@@ -55,13 +55,17 @@ func (p *Packed) Dequantize() ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := FromPacked(dev, p, Config{})
+	host, err := p.Unpack()
 	if err != nil {
 		return nil, err
 	}
+	if err := p.checkScales(); err != nil {
+		return nil, err
+	}
+	codes, scale := tensor.FromCodes(dev, host, p.Rows, p.Cols), tensor.FromFloats(dev, p.Scales, len(p.Scales))
 	y := tensor.New(dev, device.F32, p.Rows, p.Cols)
-	defer func() { y.Free(); l.codes.Free(); l.scale.Free() }()
-	tensor.Dequantize(y, l.codes, l.scale)
+	defer func() { y.Free(); codes.Free(); scale.Free() }()
+	tensor.Dequantize(y, codes, scale)
 	if err := dev.Sync(); err != nil {
 		return nil, err
 	}

@@ -61,11 +61,14 @@ func trials() []trial {
 			name, rho string
 			seeds     []uint64
 		}{{"trust-adamw", "", three}, {"trust-adamw-naive", "naive", one}, {"trust-adamw-cap", "off", one}} {
-			add("rates", v.name, w, far, v.seeds, "", func(f float64) optim.Config {
+			add("rates", v.name, w, wide, v.seeds, "", func(f float64) optim.Config {
 				return trust("adamw", v.rho, bestAdamW*f)
 			})
 		}
-		add("rates", "muon", w, wide, one, "", func(f float64) optim.Config {
+		add("rates", "muon", w, []float64{0.5, 1, 2}, three, "", func(f float64) optim.Config {
+			return optim.Config{Name: "muon", LR: float32(bestMuon * f)}
+		})
+		add("rates", "muon", w, []float64{0.01, 0.1, 10, 100}, one, "", func(f float64) optim.Config {
 			return optim.Config{Name: "muon", LR: float32(bestMuon * f)}
 		})
 		for _, b := range []struct {
@@ -76,7 +79,7 @@ func trials() []trial {
 				return optim.Config{Name: b.name, LR: float32(b.lr * f)}
 			})
 		}
-		add("rates", "trust-muon", w, far, one, "", func(f float64) optim.Config { return trust("muon", "", bestMuon*f) })
+		add("rates", "trust-muon", w, wide, three, "", func(f float64) optim.Config { return trust("muon", "", bestMuon*f) })
 	}
 	// aux: the rule, or the network in its place.
 	for _, aux := range []string{"", "frozen", "online"} {

@@ -14,6 +14,32 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 	q.run(d.Threads)
 }
 
+// PackedLinear unpacks all codes: it is the reference, not the way to be fast.
+func (d *Device) PackedLinear(y, xq, xs, panels, ws, bias device.Mem, m, n, k, levels int) {
+	q := qlinear{y: y.F32(), xs: xs.F32(), ws: ws.F32(), bias: bias.F32(), a: operand{q: xq.I8(), ld: k}, m: m, n: n, k: k}
+	p := panels.U8()
+	if d.Failed() || q.y == nil {
+		return
+	}
+	codes := borrow[int8](n * k)
+	defer codes.giveBack()
+	d.unpack(codes.x, p, n, k, levels)
+	q.b = operand{q: codes.x, ld: k}
+	q.run(d.Threads)
+}
+
+func (d *Device) UnpackPanels(codes, panels device.Mem, n, k, levels int) {
+	c, p := codes.I8(), panels.U8()
+	if d.Failed() || c == nil {
+		return
+	}
+	d.unpack(c, p, n, k, levels)
+}
+
+func (d *Device) unpack(codes []int8, panels []uint8, n, k, levels int) {
+	d.par(n, k*cheap, func(lo, hi int) { device.UnpackRows(codes[lo*k:hi*k], panels, lo, hi, k, levels) })
+}
+
 // qlinear is y = sums * xs * ws + bias, or y += with acc, with sums the product of the codes in rows of a and of b. It
 // multiplies them as float32: a sum over tileK products of int8 is at most 2^23, so every partial sum is exact whatever
 // its order. Sums over deeper k add up in float64, just as exact.

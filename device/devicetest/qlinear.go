@@ -146,7 +146,30 @@ func qlinearTables() []table {
 			mulAdds: m * n * k,
 		}
 	}
-	ts := []table{{kernel: "QLinear"}, {kernel: "QLinearGradX"}, {kernel: "QLinearGradW"}}
+	packed := func(xq, codes []int8, xs, ws, bias []float32, m, n, k, levels int) call {
+		c := fwd(xq, codes, xs, ws, bias, m, n, k, 5e-7)
+		panels := make([]uint8, device.PanelBytes(n, k, levels))
+		device.PackPanels(panels, codes, n, k, levels)
+		c.ops[3] = in("panels", panels)
+		c.run = func(d device.Kernels, o []device.Mem) {
+			d.PackedLinear(o[0], o[1], o[2], o[3], o[4], o[5], m, n, k, levels)
+		}
+		c.ref = func(x [][]float64) {
+			qlinear(x[0], x[1], x[2], fromPanels(x[3], n, k, levels), x[4], x[5], m, n, k)
+		}
+		return c
+	}
+	unpack := func(g gen, n, k, levels int) call {
+		panels := make([]uint8, device.PanelBytes(n, k, levels))
+		device.PackPanels(panels, g.codes(n*k, levels), n, k, levels)
+		return call{
+			ops: []operand{outCodes("codes", n*k), in("panels", panels)},
+			run: func(d device.Kernels, o []device.Mem) { d.UnpackPanels(o[0], o[1], n, k, levels) },
+			ref: func(x [][]float64) { copy(x[0], fromPanels(x[1], n, k, levels)) },
+		}
+	}
+	ts := []table{{kernel: "QLinear"}, {kernel: "QLinearGradX"}, {kernel: "QLinearGradW"}, {kernel: "PackedLinear"},
+		{kernel: "UnpackPanels"}}
 	for _, s := range []struct {
 		m, n, k  int
 		sizeable bool
@@ -182,6 +205,13 @@ func qlinearTables() []table {
 				add(&ts[1], ",int8", func(g gen) call {
 					return gradX8(g.tiny(m*k), g.tiny(m*n), g.codes(n*k, levels), g.uniform(scales, 0.5, 1), m, n, k)
 				})
+				if !perRow {
+					add(&ts[4], "", func(g gen) call { return unpack(g, n, k, levels) })
+				}
+				add(&ts[3], "", func(g gen) call {
+					return packed(g.codes(m*k, 127), g.codes(n*k, levels), g.uniform(m, 0.005, 0.01),
+						g.uniform(scales, 0.5, 1), g.normal(n), m, n, k, levels)
+				})
 				if levels == 1 && !perRow {
 					add(&ts[2], "", func(g gen) call { return gradW(g, device.MathFP32, m, n, k) })
 					add(&ts[2], ",bf16", func(g gen) call { return gradW(g, device.MathBF16, m, n, k) })
@@ -195,7 +225,7 @@ func qlinearTables() []table {
 	// Sums are exact integers: scales that are powers of two leave no rounding but that of float32(sum).
 	for _, k := range []int{1, 31, 64, 65, 5000, 140_001} {
 		for _, levels := range []int8{1, 2} {
-			ts[0] = ts[0].with(fmt.Sprintf("exact,k=%d,levels=%d", k, levels), func(g gen) call {
+			exact := func(g gen, build func(xq, codes []int8, xs, ws, bias []float32, m, n int) call) call {
 				const m, n = 3, 5
 				xq, codes := make([]int8, m*k), make([]int8, n*k)
 				for i := range xq { // rows of 127, of -127, of both
@@ -212,7 +242,20 @@ func qlinearTables() []table {
 						codes[i] = int8(i % 2)
 					}
 				}
-				return fwd(xq, codes, []float32{1, 0.5, 2}, []float32{1, 0.25, 4, 1, 2}, make([]float32, n), m, n, k, 0)
+				return build(xq, codes, []float32{1, 0.5, 2}, []float32{1, 0.25, 4, 1, 2}, make([]float32, n), m, n)
+			}
+			name := fmt.Sprintf("exact,k=%d,levels=%d", k, levels)
+			ts[0] = ts[0].with(name, func(g gen) call {
+				return exact(g, func(xq, codes []int8, xs, ws, bias []float32, m, n int) call {
+					return fwd(xq, codes, xs, ws, bias, m, n, k, 0)
+				})
+			})
+			ts[3] = ts[3].with(name, func(g gen) call {
+				return exact(g, func(xq, codes []int8, xs, ws, bias []float32, m, n int) call {
+					c := packed(xq, codes, xs, ws, bias, m, n, k, int(levels))
+					c.tol = 0
+					return c
+				})
 			})
 		}
 	}
@@ -252,6 +295,22 @@ func qlinearTables() []table {
 		})
 	}
 	return ts
+}
+
+// fromPanels gives codes (n, k), bit by bit as the layout is told.
+func fromPanels(panels []float64, n, k, levels int) []float64 {
+	codes := make([]float64, n*k)
+	blocks := (k + 15) / 16
+	for i := range n {
+		for j := range k {
+			for l := range levels {
+				block := (i/32*levels+l)*blocks + j/16
+				b := int(panels[block*128+i%32*4+j%4]) >> (j % 16 / 4 * 2)
+				codes[i*k+j] += float64(b&3 - 1)
+			}
+		}
+	}
+	return codes
 }
 
 // tiny gives n values of the size of gradients.

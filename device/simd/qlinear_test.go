@@ -106,6 +106,45 @@ func TestQLinear(t *testing.T) {
 	}
 }
 
+// TestPackedLinear: panels give the bits of codes, in every tier, at every remainder.
+func TestPackedLinear(t *testing.T) {
+	shapes := [][3]int{{1, 1, 1}, {8, 5, 3}, {9, 64, 64}, {97, 130, 260}, {50, 7, 1025}, {3, 100, 500}, {1, 31, 15}}
+	for r := 1; r <= 17; r++ { // rows of tiles, of panels, blocks
+		shapes = append(shapes, [3]int{r, 33, 48}, [3]int{3, 31 + r, 32}, [3]int{5, 2 * r, 31 + r}, [3]int{1, 4 * r, 128 * r})
+	}
+	if testing.Short() {
+		shapes = shapes[:40]
+	}
+	ref := cpu.New(1)
+	for _, tier := range Tiers()[1:] {
+		for i, s := range shapes {
+			m, n, k, levels := s[0], s[1], s[2], 1+i%2
+			for _, scales := range []int{1, n} {
+				what := fmt.Sprintf("%s, m=%d n=%d k=%d, %d levels, %d scales", tier, m, n, k, levels, scales)
+				places(t, what, func(p place) {
+					d := NewTier(1+p.rng.IntN(3), tier)
+					xq, codes, xs, ws, bias := p.codes(m*k), p.codes(n*k), p.floats(m, 0.01), p.floats(scales, 1), p.floats(n, 1)
+					for i := range codes {
+						codes[i] = codes[i] % int8(levels+1)
+					}
+					packed := guarded[uint8](t, device.PanelBytes(n, k, levels), p.head)
+					device.PackPanels(packed, codes, n, k, levels)
+					w := device.Wrap[float32]
+					for _, b := range []device.Mem{{}, w(bias)} {
+						got, want := p.floats(m*n, 1), make([]float32, m*n)
+						d.PackedLinear(w(got), device.Wrap(xq), w(xs), device.Wrap(packed), w(ws), b, m, n, k, levels)
+						ref.QLinear(w(want), device.Wrap(xq), w(xs), device.Wrap(codes), w(ws), b, m, n, k)
+						sameBits(t, what, got, want)
+					}
+				})
+			}
+			if t.Failed() {
+				return
+			}
+		}
+	}
+}
+
 // TestQLinearDeep: sums stay exact where those of VPDPBUSD, 128 higher in one factor, pass 2^31.
 func TestQLinearDeep(t *testing.T) {
 	const k = 100_003
