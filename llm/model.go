@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"fmt"
 	"iter"
 	"math"
 	"strconv"
@@ -49,16 +50,24 @@ func New(mk *tensor.Maker, c Config) (*Model, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	return build(mk, c, func(name string, in, out int, scale float32) (nn.Layer, error) {
+		return linear(mk, mk.Normal(nn.InvSqrt(in)*scale, out, in), c), nil
+	})
+}
+
+// linear makes a layer of the blocks from a float weight w (out, in).
+func linear(mk *tensor.Maker, w *tensor.Tensor, c Config) nn.Layer {
+	if c.Weights == FP32Weights {
+		return &nn.Linear{Weight: autograd.NewParam(w), BF16: c.Quant.Math == ternary.BF16}
+	}
+	return ternary.FromWeight(mk, w, false, c.quant())
+}
+
+// build makes the model whose linear layers come from linear, by their names.
+func build(mk *tensor.Maker, c Config, linear func(name string, in, out int, scale float32) (nn.Layer, error)) (*Model, error) {
 	embedStd, residual := float32(1), float32(1/math.Sqrt(2*float64(c.Depth)))
 	if c.Tied {
 		embedStd = 0.02
-	}
-	linear := func(in, out int, scale float32) nn.Layer {
-		w := mk.Normal(nn.InvSqrt(in)*scale, out, in)
-		if c.Weights == FP32Weights {
-			return &nn.Linear{Weight: autograd.NewParam(w), BF16: c.Quant.Math == ternary.BF16}
-		}
-		return ternary.FromWeight(mk, w, false, c.quant())
 	}
 	norm := func(on bool, width int) *nn.RMSNorm {
 		if !on {
@@ -69,19 +78,30 @@ func New(mk *tensor.Maker, c Config) (*Model, error) {
 	dim := c.Width / c.Heads
 	m := &Model{Embed: nn.NewEmbedding(mk, c.Vocab, c.Width, embedStd), cfg: c}
 	table := tensor.RoPETable(mk.Device, c.Context, dim, c.Theta)
-	for range c.Depth {
+	for i := range c.Depth {
 		b := &Block{AttnNorm: norm(true, c.Width), MLPNorm: norm(true, c.Width), dropout: c.Dropout}
 		b.Attn = &nn.Attention{Heads: c.Heads, KVHeads: c.KVHeads, Dim: dim, Causal: true, RoPE: table,
-			Q: linear(c.Width, c.Width, 1), K: linear(c.Width, c.KVHeads*dim, 1), V: linear(c.Width, c.KVHeads*dim, 1),
-			Out: linear(c.Width, c.Width, residual), QNorm: norm(c.QKNorm, dim), KNorm: norm(c.QKNorm, dim),
-			SubNorm: norm(c.SubNorm, c.Width)}
-		b.MLP = &nn.MLP{Up: linear(c.Width, c.Hidden, 1), Down: linear(c.Hidden, c.Width, residual),
-			SubNorm: norm(c.SubNorm, c.Hidden), Act: device.SiLU}
-		if c.MLP != "relu2" {
-			b.MLP.Gate = linear(c.Width, c.Hidden, 1)
-		}
+			QNorm: norm(c.QKNorm, dim), KNorm: norm(c.QKNorm, dim), SubNorm: norm(c.SubNorm, c.Width)}
+		b.MLP = &nn.MLP{SubNorm: norm(c.SubNorm, c.Hidden), Act: device.SiLU}
 		if c.MLP != "swiglu" {
 			b.MLP.Act = device.ReLU2
+		}
+		for _, l := range []struct {
+			layer   *nn.Layer
+			name    string
+			in, out int
+			scale   float32
+		}{{&b.Attn.Q, "attn.q", c.Width, c.Width, 1}, {&b.Attn.K, "attn.k", c.Width, c.KVHeads * dim, 1},
+			{&b.Attn.V, "attn.v", c.Width, c.KVHeads * dim, 1}, {&b.Attn.Out, "attn.out", c.Width, c.Width, residual},
+			{&b.MLP.Up, "mlp.up", c.Width, c.Hidden, 1}, {&b.MLP.Down, "mlp.down", c.Hidden, c.Width, residual},
+			{&b.MLP.Gate, "mlp.gate", c.Width, c.Hidden, 1}} {
+			if l.name == "mlp.gate" && c.MLP == "relu2" {
+				continue
+			}
+			var err error
+			if *l.layer, err = linear(fmt.Sprintf("blocks.%d.%s", i, l.name), l.in, l.out, l.scale); err != nil {
+				return nil, err
+			}
 		}
 		m.Blocks = append(m.Blocks, b)
 	}

@@ -46,7 +46,8 @@ var imports = map[string][]string{
 	"setun/data":               {},
 	"setun/format/safetensors": {},
 
-	"setun/llm": {"setun/autograd", "setun/data", "setun/device", "setun/nn", "setun/tensor", "setun/ternary"},
+	"setun/llm": {"setun/autograd", "setun/data", "setun/device", "setun/format/safetensors", "setun/internal/trit",
+		"setun/nn", "setun/tensor", "setun/ternary"},
 
 	"setun/train/checkpoint": {"setun/format/safetensors", "setun/internal/atomicfile"},
 	"setun/train/metrics": {"setun/internal/atomicfile", "setun/internal/rss", "gonum.org/v1/gonum/stat", "github.com/schollz/progressbar/v3",

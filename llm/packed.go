@@ -1,0 +1,232 @@
+package llm
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"setun/device"
+	"setun/format/safetensors"
+	"setun/internal/trit"
+	"setun/ternary"
+)
+
+// A packed file is a safetensors file for deployment: no latent weights, nothing of training. A layer of the blocks is a
+// U8 tensor: its scales (1, or one a row) as float32, then the base-3 (five-level: base-5) bytes of its codes,
+// entropy-coded. All else is float32. The metadata hold the Config and a checksum of the data.
+const (
+	packedFormat  = "setun-packed"
+	packedVersion = "1"
+)
+
+// Size counts the bytes of a packed file.
+type Size struct {
+	Ternary    int64 // codes of the layers of the blocks, entropy-coded, with their tables and scales
+	TernaryF32 int64 // the same weights as float32
+	File       int64 // the whole file
+	FileF32    int64 // all weights as float32
+}
+
+// BitsPerWeight is what a weight of the blocks takes in the file.
+func (s Size) BitsPerWeight() float64 { return 32 * float64(s.Ternary) / float64(s.TernaryF32) }
+
+// TernaryRatio is how much smaller than float32 the quantized weights are.
+func (s Size) TernaryRatio() float64 { return float64(s.TernaryF32) / float64(s.Ternary) }
+
+// FileRatio is how much smaller than all weights in float32 the file is, embeddings and all included.
+func (s Size) FileRatio() float64 { return float64(s.FileF32) / float64(s.File) }
+
+// WritePacked writes the model as it is now to a packed file, which ReadPacked turns into a frozen model with the same
+// output to the bit.
+func (m *Model) WritePacked(w io.Writer) (Size, error) {
+	var size Size
+	var tensors []safetensors.Tensor
+	inside := map[string]bool{}
+	for name, l := range m.Linears() {
+		p, err := l.Pack()
+		if err != nil {
+			return size, err
+		}
+		f, err := trit.ByName(p.Format)
+		if err != nil {
+			return size, err
+		}
+		data, err := binary.Append(nil, binary.LittleEndian, p.Scales)
+		if err != nil {
+			return size, err
+		}
+		data = f.Compress(data, p.Data)
+		tensors = append(tensors, safetensors.New(name, []int{len(data)}, data))
+		size.Ternary += int64(len(data))
+		size.TernaryF32 += 4 * int64(p.Rows) * int64(p.Cols)
+		inside[name+".weight"], inside[name+".scale"] = true, true
+	}
+	if len(tensors) == 0 {
+		return size, fmt.Errorf("llm: %s weights cannot be packed; write them as safetensors or GGUF", m.cfg.Weights)
+	}
+	size.FileF32 = size.TernaryF32
+	for name, v := range m.Params() {
+		if !inside[name] {
+			tensors = append(tensors, safetensors.New(name, v.T.Shape(), v.T.Floats()))
+			size.FileF32 += v.T.Bytes()
+		}
+	}
+	if err := m.Device().Sync(); err != nil {
+		return size, err
+	}
+	config, err := json.Marshal(m.cfg)
+	if err != nil {
+		return size, err
+	}
+	c := counter{w: w}
+	err = safetensors.Write(&c, tensors, map[string]string{"format": packedFormat, "version": packedVersion,
+		"config": string(config), "sha256": checksum(tensors)})
+	size.File = c.n
+	return size, err
+}
+
+// checksum is the SHA-256 of the data of tensors in the order of their names.
+func checksum(tensors []safetensors.Tensor) string {
+	byName := map[string][]byte{}
+	for _, t := range tensors {
+		byName[t.Name] = t.Data
+	}
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		h.Write(byName[name])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// ReadPacked reads a packed file into a frozen model on dev.
+func ReadPacked(dev device.Device, path string) (*Model, error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m, err := readPacked(dev, f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+func readPacked(dev device.Device, f *safetensors.File) (*Model, error) {
+	meta := f.Meta()
+	switch {
+	case meta["format"] != packedFormat:
+		return nil, errors.New("this is no packed model of setun; make one with: gopher export -packed FILE")
+	case meta["version"] != packedVersion:
+		return nil, fmt.Errorf("this packed model has version %q, this program reads %s; use a newer program",
+			meta["version"], packedVersion)
+	}
+	var c Config
+	if err := json.Unmarshal([]byte(meta["config"]), &c); err != nil {
+		return nil, fmt.Errorf("its config is damaged: %w", err)
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if c.Weights == FP32Weights {
+		return nil, errors.New("its config names fp32 weights, which are never packed")
+	}
+	src := &packedSource{tensors: map[string]safetensors.Tensor{}, codebook: c.codebook(), perRow: c.Quant.PerRow}
+	var all []safetensors.Tensor
+	for _, in := range f.Tensors() {
+		t, err := f.Tensor(in.Name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+		src.tensors[t.Name] = t
+	}
+	if checksum(all) != meta["sha256"] {
+		return nil, errors.New("its checksum is not that of its data: the file was damaged or changed; copy it again")
+	}
+	return load(dev, c, src)
+}
+
+type packedSource struct {
+	tensors  map[string]safetensors.Tensor
+	codebook ternary.Codebook
+	perRow   bool
+}
+
+func (s *packedSource) size() (tensors int, bytes int64) {
+	for _, t := range s.tensors {
+		bytes += int64(len(t.Data))
+	}
+	return len(s.tensors), bytes
+}
+
+func (s *packedSource) check(name string, shape ...int) error {
+	if layer, ok := strings.CutSuffix(name, ".weight"); ok && s.tensors[layer].DType == safetensors.U8 {
+		// Five codes or three a byte, which the entropy coder shrinks further; no trained layer comes near this.
+		if n := len(s.tensors[layer].Data); n < shape[0]*shape[1]/400 {
+			return fmt.Errorf("%q has %d bytes, too few for %v codes", layer, n, shape)
+		}
+		return nil
+	}
+	t, ok := s.tensors[name]
+	if !ok {
+		return fmt.Errorf("it has no tensor %q", name)
+	}
+	if !slices.Equal(t.Shape, shape) || t.DType != safetensors.F32 {
+		return fmt.Errorf("%q is %s of shape %v; the model needs F32 of %v", name, t.DType, t.Shape, shape)
+	}
+	return nil
+}
+
+func (s *packedSource) floats(name string, _ ...int) ([]float32, error) {
+	t, ok := s.tensors[name]
+	if !ok {
+		return nil, fmt.Errorf("it has no tensor %q", name)
+	}
+	return safetensors.Values[float32](t)
+}
+
+func (s *packedSource) linear(name string, out, in int) (*ternary.Packed, []float32, error) {
+	t, ok := s.tensors[name]
+	if !ok || t.DType != safetensors.U8 {
+		return nil, nil, fmt.Errorf("it has no packed codes %q", name)
+	}
+	p := &ternary.Packed{Format: "base3", Rows: out, Cols: in}
+	if s.codebook == ternary.Five {
+		p.Format = "base5"
+	}
+	f, err := trit.ByName(p.Format)
+	if err != nil {
+		return nil, nil, err
+	}
+	n := 1
+	if s.perRow {
+		n = out
+	}
+	p.Scales, p.Data = make([]float32, n), make([]byte, f.Bytes(out*in))
+	if _, err := binary.Decode(t.Data, binary.LittleEndian, p.Scales); err != nil {
+		return nil, nil, fmt.Errorf("%q has no room for %d scales", name, n)
+	}
+	if err := f.Expand(p.Data, t.Data[4*n:]); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil, nil
+}

@@ -1,0 +1,198 @@
+package llm_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"setun/autograd"
+	"setun/device"
+	"setun/device/cpu"
+	"setun/device/devicetest"
+	"setun/format/safetensors"
+	"setun/llm"
+	"setun/tensor"
+	"setun/ternary"
+)
+
+func tiny(change func(c *llm.Config)) llm.Config {
+	c := llm.Depth(2)
+	c.Vocab, c.Context, c.Width, c.Heads, c.KVHeads, c.Hidden = 19, 16, 48, 4, 2, 56
+	change(&c)
+	return c
+}
+
+func logits(m *llm.Model) []float32 {
+	tape := autograd.Tape{Pool: tensor.NewPool(m.Device())}
+	defer tape.Pool.Close()
+	ids := tape.Ints(m.Device(), []int32{1, 5, 18, 0, 7, 7}, 2, 3)
+	return m.Forward(&tape, ids).T.Floats()
+}
+
+func writePacked(t *testing.T, m *llm.Model) (path string, size llm.Size) {
+	t.Helper()
+	var b bytes.Buffer
+	size, err := m.WritePacked(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size.File != int64(b.Len()) {
+		t.Errorf("the file has %d bytes, Size says %d", b.Len(), size.File)
+	}
+	path = filepath.Join(t.TempDir(), "model")
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path, size
+}
+
+// TestPacked: a packed file gives the model's logits to the bit, on every device.
+func TestPacked(t *testing.T) {
+	for name, change := range map[string]func(c *llm.Config){
+		"default":  func(c *llm.Config) {},
+		"five":     func(c *llm.Config) { c.Weights = llm.FiveWeights },
+		"per row":  func(c *llm.Config) { c.Quant.PerRow = true },
+		"lsq":      func(c *llm.Config) { c.Quant.Rule = ternary.LSQ },
+		"sub-norm": func(c *llm.Config) { c.Quant.SubNorm = true },
+		"relu2":    func(c *llm.Config) { c.MLP, c.Tied, c.SubNorm, c.QKNorm = "relu2", false, true, false },
+	} {
+		for _, dev := range []device.Device{cpu.New(1), devicetest.Opaque(cpu.New(1))} {
+			m, err := llm.New(tensor.NewMaker(dev, 3), tiny(change))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := logits(m)
+			path, size := writePacked(t, m)
+			back, err := llm.ReadPacked(dev, path)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if !slices.Equal(logits(back), want) {
+				t.Errorf("%s: other logits after a round trip", name)
+			}
+			if back.Config() != m.Config() {
+				t.Errorf("%s: other config: %+v", name, back.Config())
+			}
+			for n, l := range back.Linears() {
+				if !l.Frozen() {
+					t.Errorf("%s: %s is not frozen", name, n)
+				}
+			}
+			if b := size.BitsPerWeight(); b < 0.5 || b > 2.8 {
+				t.Errorf("%s: %.2f bits per weight", name, b)
+			}
+		}
+	}
+}
+
+// TestPackedAgain: a model that was read writes the same file.
+func TestPackedAgain(t *testing.T) {
+	m, err := llm.New(tensor.NewMaker(cpu.New(1), 3), tiny(func(*llm.Config) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, _ := writePacked(t, m)
+	back, err := llm.ReadPacked(cpu.New(1), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _ := writePacked(t, back)
+	a, _ := os.ReadFile(path)
+	b, _ := os.ReadFile(again)
+	if !bytes.Equal(a, b) {
+		t.Error("another file")
+	}
+}
+
+func TestPackedErrors(t *testing.T) {
+	dev := cpu.New(1)
+	fp32, err := llm.New(tensor.NewMaker(dev, 1), tiny(func(c *llm.Config) { c.Weights = llm.FP32Weights }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fp32.WritePacked(new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), "cannot be packed") {
+		t.Errorf("fp32 weights: %v", err)
+	}
+	m, err := llm.New(tensor.NewMaker(dev, 1), tiny(func(*llm.Config) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, _ := writePacked(t, m)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := range len(whole) {
+		if cut%37 != 0 && cut > 64 {
+			continue
+		}
+		if err := os.WriteFile(path, whole[:cut], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := llm.ReadPacked(dev, path); err == nil {
+			t.Fatalf("read a file cut to %d bytes", cut)
+		}
+	}
+	for at := 0; at < len(whole); at += 41 {
+		bad := slices.Clone(whole)
+		bad[at] ^= 1
+		if err := os.WriteFile(path, bad, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		back, err := llm.ReadPacked(dev, path)
+		if err == nil && back.Config() == m.Config() && !slices.Equal(logits(back), logits(m)) {
+			t.Fatalf("a changed byte %d gives other logits and no error", at)
+		}
+	}
+	// Configurations that the tensors do not bear out.
+	if err := os.WriteFile(path, whole, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var all []safetensors.Tensor
+	for _, in := range f.Tensors() {
+		x, err := f.Tensor(in.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, x)
+	}
+	for want, change := range map[string]func(c *llm.Config){
+		"cannot come from":       func(c *llm.Config) { c.Depth = 1 << 20 },
+		"is too long for a file": func(c *llm.Config) { c.Context = 1 << 24 },
+		"embed.weight":           func(c *llm.Config) { c.Vocab = 1 << 20 },
+		"too few":                func(c *llm.Config) { c.Hidden = 1 << 20 },
+		"it has no tensor":       func(c *llm.Config) { c.SubNorm = true },
+		"fp32":                   func(c *llm.Config) { c.Weights = llm.FP32Weights },
+		"unknown mlp":            func(c *llm.Config) { c.MLP = "x" },
+		"the data is damaged":    func(c *llm.Config) { c.Hidden = 60 },
+	} {
+		c := m.Config()
+		change(&c)
+		config, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta := f.Meta()
+		meta["config"] = string(config)
+		var b bytes.Buffer
+		if err := safetensors.Write(&b, all, meta); err != nil {
+			t.Fatal(err)
+		}
+		bad := filepath.Join(t.TempDir(), "bad")
+		if err := os.WriteFile(bad, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := llm.ReadPacked(dev, bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+}
