@@ -24,7 +24,7 @@ type Device interface {
 type Kernels interface {
 	// Memory.
 
-	// Copy: dst = src, any one type.
+	// Copy: dst = src, any one type; or from F32 to F16, rounded to nearest even, and back, exactly.
 	Copy(dst, src Mem)
 	// Fill: dst = v.
 	Fill(dst Mem, v float32)
@@ -86,7 +86,7 @@ type Kernels interface {
 
 	// Indices.
 
-	// Gather: y[i,:] = table[ids[i],:], ids (rows) of I32, table (any, cols). An id outside the table is a device error.
+	// Gather: y[i,:] = table[ids[i],:], ids (rows) of I32, table (any, cols) of F32 or F16. An id outside the table is a device error.
 	Gather(y, table, ids Mem, rows, cols int)
 	// ScatterAdd: dtable[ids[i],:] += dy[i,:], in the order of i. An id outside the table is a device error.
 	ScatterAdd(dtable, dy, ids Mem, rows, cols int)
@@ -94,7 +94,7 @@ type Kernels interface {
 	// Matrix products.
 
 	// Gemm: C = alpha*op(A)*op(B) + beta*C + bias, see [GemmShape]. bias (n) is optional and added to every row. With
-	// beta = 0, C is not read (NaN in it does not spread).
+	// beta = 0, C is not read (NaN in it does not spread). B may be F16, in products that are not a batch.
 	Gemm(c, a, b, bias Mem, s GemmShape)
 	// Im2Col unrolls the patches of an image for convolution by Gemm, see [ConvShape].
 	Im2Col(cols, x Mem, s ConvShape)
@@ -107,7 +107,7 @@ type Kernels interface {
 	// arXiv 2104.09864. See [RoPEShape]; table (positions, dim) has dim/2 cosines, then dim/2 sines, per position.
 	RoPE(y, x, table Mem, s RoPEShape)
 	// Attention: out = softmax(scale * q k^T + mask) v for each head, see [AttentionShape]. lse (batch, heads, queries)
-	// is kept for the gradient and may be zero. No queries x keys matrix is kept in memory.
+	// is kept for the gradient and may be zero. No queries x keys matrix is kept in memory. k and v may be F16.
 	Attention(out, lse, q, k, v Mem, s AttentionShape)
 	// AttentionGrad accumulates dq, dk, dv.
 	AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v Mem, s AttentionShape)

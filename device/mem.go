@@ -8,18 +8,22 @@ const (
 	I32             // int32: token and class indices
 	I8              // int8: quantized activations, weight codes
 	U8              // uint8: packed codes
+	F16             // IEEE half precision, in a uint16: caches and tables that are read, never summed
 )
 
-var typeNames = [...]string{"f32", "i32", "i8", "u8"}
+var typeNames = [...]string{"f32", "i32", "i8", "u8", "f16"}
 
 func (t Type) String() string { return typeNames[t] }
 
 // Size is the size of one element in bytes.
 func (t Type) Size() int {
-	if t <= I32 {
-		return 4
+	switch t {
+	case I8, U8:
+		return 1
+	case F16:
+		return 2
 	}
-	return 1
+	return 4
 }
 
 // A Buffer is one allocation. Host devices fill the slice of their type, others keep a handle or address in Addr.
@@ -31,6 +35,7 @@ type Buffer struct {
 	I32  []int32
 	I8   []int8
 	U8   []uint8
+	F16  []uint16
 	Addr uintptr
 }
 
@@ -45,7 +50,7 @@ type Mem struct {
 func Span(b *Buffer) Mem { return Mem{b, 0, b.Len} }
 
 // Wrap gives host memory as a Mem without a copy: the source of an Upload or the target of a Download.
-func Wrap[T float32 | int32 | int8 | uint8](x []T) Mem {
+func Wrap[T float32 | int32 | int8 | uint8 | uint16](x []T) Mem {
 	b := &Buffer{Len: len(x)}
 	switch x := any(x).(type) {
 	case []float32:
@@ -56,6 +61,8 @@ func Wrap[T float32 | int32 | int8 | uint8](x []T) Mem {
 		b.Type, b.I8 = I8, x
 	case []uint8:
 		b.Type, b.U8 = U8, x
+	case []uint16:
+		b.Type, b.F16 = F16, x
 	}
 	return Span(b)
 }
@@ -72,6 +79,8 @@ func HostBuffer(t Type, n int) *Buffer {
 		b.I8 = make([]int8, n)
 	case U8:
 		b.U8 = make([]uint8, n)
+	case F16:
+		b.F16 = make([]uint16, n)
 	}
 	return b
 }
@@ -140,6 +149,14 @@ func (m Mem) U8() []uint8 {
 	return m.buf.U8[m.off : m.off+m.n : m.off+m.n]
 }
 
+// F16 is F32 for the bits of half precision numbers.
+func (m Mem) F16() []uint16 {
+	if m.buf == nil || m.buf.F16 == nil {
+		return nil
+	}
+	return m.buf.F16[m.off : m.off+m.n : m.off+m.n]
+}
+
 // CopyHost copies between two host spans of one type. It is the Upload and Download of every host device.
 func CopyHost(dst, src Mem) {
 	if dst.IsZero() || src.IsZero() {
@@ -154,5 +171,7 @@ func CopyHost(dst, src Mem) {
 		copy(dst.I8(), src.I8())
 	case U8:
 		copy(dst.U8(), src.U8())
+	case F16:
+		copy(dst.F16(), src.F16())
 	}
 }

@@ -90,6 +90,7 @@ func (d *Null) Download(dst, src Mem) {
 	clear(dst.I32())
 	clear(dst.I8())
 	clear(dst.U8())
+	clear(dst.F16())
 }
 
 // Sync reports misuse of memory: nothing else can fail.

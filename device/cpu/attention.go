@@ -22,11 +22,16 @@ type attention struct {
 }
 
 func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
-	a := attention{AttentionShape: s, out: out.F32(), lse: lse.F32(), q: q.F32(), k: k.F32(), v: v.F32(),
+	a := attention{AttentionShape: s, out: out.F32(), lse: lse.F32(), q: q.F32(),
 		rowQ: s.Heads * s.Dim, rowKV: s.KVHeads * s.Dim, strideB: s.KV()}
 	if d.Failed() || a.out == nil {
 		return
 	}
+	var giveBack func()
+	a.k, giveBack = d.floats(k)
+	defer giveBack()
+	a.v, giveBack = d.floats(v)
+	defer giveBack()
 	blocks := (s.Queries + queryBlock - 1) / queryBlock
 	work := min(s.Queries, queryBlock) * s.Keys * (s.Dim/2 + costly)
 	d.par(s.Batch*s.Heads*blocks, work, func(lo, hi int) {

@@ -2,17 +2,24 @@ package cpu
 
 import (
 	"setun/device"
+	"setun/internal/half"
 	"setun/internal/par"
 )
 
 func (d *Device) Gather(y, table, ids device.Mem, rows, cols int) {
-	y0, t0, ids0 := y.F32(), table.F32(), ids.I32()
-	if d.Failed() || y0 == nil || cols <= 0 || !d.indexed("Gather", ids0[:rows], len(t0)/cols, false) {
+	y0, t0, ids0, halves := y.F32(), table.F32(), ids.I32(), table.F16()
+	if d.Failed() || y0 == nil || cols <= 0 || !d.indexed("Gather", ids0[:rows], table.Len()/cols, false) {
 		return
 	}
 	d.par(rows, cols*cheap, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			id := int(ids0[i])
+			if halves != nil {
+				for j, h := range halves[id*cols : (id+1)*cols] {
+					y0[i*cols+j] = half.FromF16(h)
+				}
+				continue
+			}
 			copy(y0[i*cols:(i+1)*cols], t0[id*cols:(id+1)*cols])
 		}
 	})

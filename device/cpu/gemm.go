@@ -38,10 +38,12 @@ func (o operand) at(i int) operand {
 }
 
 func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
-	c0, a0, b0, bias0 := c.F32(), a.F32(), b.F32(), bias.F32()
+	c0, a0, bias0 := c.F32(), a.F32(), bias.F32()
 	if d.Failed() || c0 == nil {
 		return
 	}
+	b0, giveBack := d.floats(b)
+	defer giveBack()
 	s = s.Tight()
 	if s.Batch > 1 && s.StrideC == 0 {
 		one := s

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"setun/device"
+	"setun/internal/half"
 )
 
 // Alloc reserves zeroed host memory.
@@ -29,7 +30,37 @@ func (d *Device) Copy(dst, src device.Mem) {
 	if d.Failed() {
 		return
 	}
-	device.CopyHost(dst, src)
+	switch {
+	case dst.Type() == device.F16 && src.Type() == device.F32:
+		y, x := dst.F16(), src.F32()
+		d.par(len(y), cheap, func(lo, hi int) {
+			for i, v := range x[lo:hi] {
+				y[lo+i] = half.F16(v)
+			}
+		})
+	case dst.Type() == device.F32 && src.Type() == device.F16:
+		d.widen(dst.F32(), src.F16())
+	default:
+		device.CopyHost(dst, src)
+	}
+}
+
+func (d *Device) widen(y []float32, x []uint16) {
+	d.par(len(y), cheap, func(lo, hi int) {
+		for i, h := range x[lo:hi] {
+			y[lo+i] = half.FromF16(h)
+		}
+	})
+}
+
+// floats are the elements of m, F32 or F16, and what gives back a copy of them.
+func (d *Device) floats(m device.Mem) (x []float32, giveBack func()) {
+	if m.Type() != device.F16 {
+		return m.F32(), func() {}
+	}
+	buf := borrow[float32](m.Len())
+	d.widen(buf.x, m.F16())
+	return buf.x, buf.giveBack
 }
 
 func (d *Device) Fill(dst device.Mem, v float32) {
@@ -44,10 +75,12 @@ func (d *Device) Fill(dst device.Mem, v float32) {
 		fill(dst.I8(), int8(v))
 	case device.U8:
 		fill(dst.U8(), uint8(v))
+	case device.F16:
+		fill(dst.F16(), half.F16(v))
 	}
 }
 
-func fill[T float32 | int32 | int8 | uint8](x []T, v T) {
+func fill[T float32 | int32 | int8 | uint8 | uint16](x []T, v T) {
 	for i := range x {
 		x[i] = v
 	}

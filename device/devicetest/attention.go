@@ -105,6 +105,10 @@ func attentionTables() []table {
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 65, Keys: 65, Heads: 3, KVHeads: 1, Dim: 31, Causal: true}},
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 31, Keys: 127, Heads: 1, KVHeads: 1, Dim: 64}},
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 1, Keys: 1000, Heads: 2, KVHeads: 1, Dim: 17}},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 1, Keys: 67, Heads: 2, KVHeads: 1, Dim: 96}},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 3, Keys: 131, Heads: 3, KVHeads: 1, Dim: 128, Causal: true}},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 2, Keys: 21, Heads: 2, KVHeads: 2, Dim: 48, Causal: true,
+			KVStride: 40 * 2 * 48}},
 		// exp overflows without the maximum.
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 5, Keys: 9, Heads: 2, KVHeads: 2, Dim: 16, Scale: 20},
 			tol: 4e-4},
@@ -133,6 +137,15 @@ func attentionTables() []table {
 			}
 			return x
 		}
+		f = f.with(name+",f16", func(g gen) call {
+			return call{
+				ops: []operand{out("out", nq), out("lse", nl).opt(), in("q", g.normal(nq)), in("k", g.halves(nkv)),
+					in("v", g.halves(nkv))},
+				run: func(k device.Kernels, m []device.Mem) { k.Attention(m[0], m[1], m[2], m[3], m[4], s) },
+				ref: func(x [][]float64) { attention(x[0], x[1], x[2], x[3], x[4], s) },
+				tol: max(tol, 4e-6),
+			}
+		})
 		visible := s.Keys
 		if s.Causal {
 			visible = (2*s.Keys - s.Queries + 1) / 2

@@ -134,9 +134,17 @@ func gemmTables() []table {
 	}
 	for _, d := range [][3]int{
 		{0, 3, 2}, {3, 0, 2}, {3, 2, 0}, {1, 1, 1}, {1, 17, 33}, {17, 1, 31}, {1, 1, 1000}, {2, 3, 5}, {7, 16, 15},
-		{15, 16, 17}, {16, 16, 16}, {31, 33, 32}, {33, 7, 65}, {5, 65, 63}, {64, 64, 64}, {65, 127, 3}, {13, 97, 129},
+		{15, 16, 17}, {16, 16, 16}, {1, 37, 48}, {4, 66, 64}, {31, 33, 32}, {33, 7, 65}, {5, 65, 63}, {64, 64, 64}, {65, 127, 3}, {13, 97, 129},
 	} {
 		add(device.GemmShape{M: d[0], N: d[1], K: d[2], Alpha: 1}, false)
+		for _, trans := range []bool{false, true} {
+			s := device.GemmShape{M: d[0], N: d[1], K: d[2], Alpha: 1, TransB: trans}
+			t = t.with(gemmName(s)+",f16", func(g gen) call {
+				c := gemmCall(g, s, nil, nil)
+				c.ops[2] = in("b", g.halves(s.K*s.N))
+				return c
+			})
+		}
 	}
 	for _, s := range []device.GemmShape{
 		{M: 7, N: 17, K: 5, Alpha: -0.5},

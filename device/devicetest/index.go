@@ -23,6 +23,18 @@ func indexTables() []table {
 		{table: 5000, rows: 3001, cols: 64, sizeable: true},
 	} {
 		name := fmt.Sprintf("table=%d,rows=%d,cols=%d", s.table, s.rows, s.cols)
+		f = f.with(name+",f16", func(g gen) call {
+			return call{
+				ops: []operand{out("y", s.rows*s.cols), in("table", g.halves(s.table*s.cols)),
+					in("ids", g.ids(s.rows, 0, s.table))},
+				run: func(k device.Kernels, m []device.Mem) { k.Gather(m[0], m[1], m[2], s.rows, s.cols) },
+				ref: func(x [][]float64) {
+					for i, id := range x[2] {
+						copy(x[0][i*s.cols:][:s.cols], x[1][int(id)*s.cols:])
+					}
+				},
+			}
+		})
 		f.cases = append(f.cases, kase{name: name, sizeable: s.sizeable, make: func(g gen) call {
 			return call{
 				ops: []operand{out("y", s.rows*s.cols), in("table", g.normal(s.table*s.cols)),

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"setun/device"
+	"setun/internal/half"
 )
 
 func memoryTables() []table {
@@ -21,7 +22,18 @@ func memoryTables() []table {
 			}})
 		}
 		copyCase("f32", func(g gen) []operand { return []operand{out("dst", n), in("src", g.normal(n))} })
+		copyCase("f16 to f32", func(g gen) []operand { return []operand{out("dst", n), in("src", g.halves(n))} })
+		copyCase("f32 to f16", func(g gen) []operand {
+			src := make([]float32, n) // half precision, but for tests of the rounding in device/simd
+			for i, h := range g.halves(n) {
+				src[i] = half.FromF16(h)
+			}
+			return []operand{{name: "dst", mode: output, val: device.Wrap(make([]uint16, n))}, in("src", src)}
+		})
 		if n <= 33 {
+			copyCase("f16", func(g gen) []operand {
+				return []operand{{name: "dst", mode: output, val: device.Wrap(make([]uint16, n))}, in("src", g.halves(n))}
+			})
 			copyCase("i32", func(g gen) []operand {
 				return []operand{{name: "dst", mode: output, val: device.Wrap(make([]int32, n))},
 					in("src", g.ids(n, math.MinInt32, math.MaxInt32))}
@@ -104,7 +116,7 @@ func testMemory(t T, open func() device.Device) {
 	if d.Name() == "" {
 		t.Errorf("the device has no name")
 	}
-	for typ := device.F32; typ <= device.U8; typ++ {
+	for typ := device.F32; typ <= device.F16; typ++ {
 		for _, n := range []int{0, 1, 17, 1000} {
 			m := d.Alloc(typ, n)
 			if m.IsZero() || m.Len() != n || m.Type() != typ || m.Offset() != 0 {
@@ -162,6 +174,8 @@ func pattern(typ device.Type, n int) device.Mem {
 			m.I8()[i] = int8(i * 7)
 		case device.U8:
 			m.U8()[i] = uint8(i * 11)
+		case device.F16:
+			m.F16()[i] = uint16(i * 13)
 		}
 	}
 	return m

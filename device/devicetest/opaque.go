@@ -289,6 +289,9 @@ func fillPoison(m device.Mem) {
 	for i := range m.U8() {
 		m.U8()[i] = 0x7f
 	}
+	for i := range m.F16() {
+		m.F16()[i] = 0x7eed // a NaN
+	}
 }
 
 // guardBits is a quiet NaN that no arithmetic makes.

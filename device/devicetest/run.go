@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"setun/device"
+	"setun/internal/half"
 )
 
 // Run checks a device. open gives a fresh device each time: one for the kernels, others for the errors that stick.
@@ -128,7 +129,7 @@ type operand struct {
 	val      device.Mem // host memory
 }
 
-func in[E float32 | int32 | int8 | uint8](name string, x []E) operand {
+func in[E float32 | int32 | int8 | uint8 | uint16](name string, x []E) operand {
 	return operand{name, input, false, device.Wrap(x)}
 }
 
@@ -449,6 +450,8 @@ func elem(m device.Mem, i int) float64 {
 		return float64(m.I8()[i])
 	case device.U8:
 		return float64(m.U8()[i])
+	case device.F16:
+		return float64(half.FromF16(m.F16()[i]))
 	}
 	return float64(m.F32()[i])
 }
@@ -458,6 +461,10 @@ func diffBits(a, b device.Mem) int {
 	for i := range a.Len() {
 		if a.Type() == device.F32 {
 			if math.Float32bits(a.F32()[i]) != math.Float32bits(b.F32()[i]) {
+				return i
+			}
+		} else if a.Type() == device.F16 {
+			if a.F16()[i] != b.F16()[i] {
 				return i
 			}
 		} else if elem(a, i) != elem(b, i) {
@@ -484,6 +491,15 @@ func (g gen) normal(n int) []float32 {
 	x := make([]float32, n)
 	for i := range x {
 		x[i] = float32(g.NormFloat64())
+	}
+	return x
+}
+
+// halves gives n standard normal values in half precision.
+func (g gen) halves(n int) []uint16 {
+	x := make([]uint16, n)
+	for i, v := range g.normal(n) {
+		x[i] = half.F16(v)
 	}
 	return x
 }

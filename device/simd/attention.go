@@ -32,11 +32,20 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 		d.Device.Attention(out, lse, q, k, v, s)
 		return
 	}
-	a := attention{AttentionShape: s, d: d, out: out.F32(), lse: lse.F32(), q: q.F32(), k: k.F32(), v: v.F32(),
+	a := attention{AttentionShape: s, d: d, out: out.F32(), lse: lse.F32(), q: q.F32(),
 		rowQ: s.Heads * s.Dim, rowKV: s.KVHeads * s.Dim, strideB: s.KV()}
 	if d.Failed() || a.out == nil || s.Batch*s.Heads*s.Queries == 0 {
 		return
 	}
+	if s.Queries <= fewQueries && s.Dim%16 == 0 && s.Keys > 0 {
+		d.decodeAttention(a, k, v)
+		return
+	}
+	var kb, vb scratch.Buf[float32]
+	a.k, kb = d.widened(k)
+	defer kb.Free()
+	a.v, vb = d.widened(v)
+	defer vb.Free()
 	// A task is some queries of one head; few heads share their queries out, each task packing K anew.
 	parts := 1
 	if heads, threads := s.Batch*s.Heads, par.Threads(d.Threads); heads < 4*threads && threads > 1 {

@@ -10,6 +10,7 @@
 package simd
 
 //go:generate go -C _gen run ./vec -out ../vec_amd64.s -stubs ../vec_amd64.go -pkg simd
+//go:generate go -C _gen run ./cache -out ../cache_amd64.s -stubs ../cache_amd64.go -pkg simd
 //go:generate go -C _gen run ./gemm -out ../gemm_amd64.s -stubs ../gemm_amd64.go -pkg simd
 //go:generate go -C _gen run ./int8 -out ../int8_amd64.s -stubs ../int8_amd64.go -pkg simd
 //go:generate go -C _gen run ./packed -out ../packed_amd64.s -stubs ../packed_amd64.go -pkg simd

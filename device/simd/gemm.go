@@ -55,6 +55,10 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 		return
 	}
 	s = s.Tight()
+	if b.Type() == device.F16 {
+		d.gemmHalf(c, a, b, bias, s)
+		return
+	}
 	g := gemm{m: s.M, n: s.N, k: s.K, a: matrix{a.F32(), s.LDA, 1}, b: matrix{b.F32(), s.LDB, 1}, c: c.F32(),
 		ldc: s.LDC, alpha: s.Alpha, beta: s.Beta, bias: bias.F32(), symmetric: s.Symmetric && s.M == s.N}
 	if d.Failed() || g.c == nil || g.m <= 0 || g.n <= 0 {

@@ -11,7 +11,7 @@ import (
 )
 
 // A guarded slice lies flush against a page that faults: at its end, or with head at its start.
-func guarded[T float32 | float64 | int32 | int8 | uint8](t *testing.T, n int, head bool) []T {
+func guarded[T float32 | float64 | int32 | int8 | uint8 | uint16](t *testing.T, n int, head bool) []T {
 	t.Helper()
 	page := unix.Getpagesize()
 	var z T
