@@ -19,11 +19,11 @@ func (t *Tape) RoPE(x *Value, table *tensor.Tensor, offset int) *Value {
 func (t *Tape) Attention(q, k, v *Value, causal bool) *Value {
 	y := t.floats(q, q.Shape()...)
 	if !t.grads(q, k, v) {
-		tensor.Attention(y, nil, q.T, k.T, v.T, k.Dim(1), causal)
+		tensor.Attention(y, nil, q.T, k.T, v.T, causal)
 		return t.constant(y)
 	}
 	lse := t.floats(q, q.Dim(0), q.Dim(2), q.Dim(1))
-	tensor.Attention(y, lse, q.T, k.T, v.T, k.Dim(1), causal)
+	tensor.Attention(y, lse, q.T, k.T, v.T, causal)
 	out := t.result(y)
 	t.push(out, func() {
 		tensor.AttentionGrad(t.grad(q), t.grad(k), t.grad(v), out.Grad, y, lse, q.T, k.T, v.T, causal)
@@ -35,6 +35,6 @@ func (t *Tape) Attention(q, k, v *Value, causal bool) *Value {
 // for generation. It has no gradient.
 func (t *Tape) CachedAttention(q *Value, k, v *tensor.Tensor, keys int) *Value {
 	y := t.floats(q, q.Shape()...)
-	tensor.Attention(y, nil, q.T, k, v, keys, true)
+	tensor.CachedAttention(y, q.T, k, v, keys)
 	return t.constant(y)
 }

@@ -353,13 +353,11 @@ func TestCachedAttention(t *testing.T) {
 	for name, dev := range devices(t) {
 		const b, h, kv, d, room, keys = 2, 4, 2, 6, 9, 5
 		q, k, v := param(dev, 1, b, 2, h, d), param(dev, 2, b, keys, kv, d), param(dev, 3, b, keys, kv, d)
-		ck, cv := tensor.Zeros(dev, b, room, kv, d), tensor.Zeros(dev, b, room, kv, d)
+		ck, cv := tensor.Zeros(dev, b, kv, room, d), tensor.Zeros(dev, b, kv, room, d)
 		tensor.Fill(ck, float32(math.NaN())) // what lies behind the keys is not read
 		tensor.Fill(cv, float32(math.NaN()))
-		for i := range b {
-			tensor.Copy(ck.Rows(i, i+1).Reshape(room, -1).Rows(0, keys), k.T.Rows(i, i+1).Reshape(keys, -1))
-			tensor.Copy(cv.Rows(i, i+1).Reshape(room, -1).Rows(0, keys), v.T.Rows(i, i+1).Reshape(keys, -1))
-		}
+		tensor.Append(ck, k.T, 0)
+		tensor.Append(cv, v.T, 0)
 		tp := autograd.Tape{Pool: pool(dev)}
 		want := tp.Attention(q, k, v, true).T.Floats()
 		got := tp.CachedAttention(q, ck, cv, keys)

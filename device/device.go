@@ -28,7 +28,7 @@ type Kernels interface {
 	Copy(dst, src Mem)
 	// Fill: dst = v.
 	Fill(dst Mem, v float32)
-	// CopyRows: dst[i*ldd+j] = src[i*lds+j] for i < rows, j < cols; with acc, +=. F32 only.
+	// CopyRows: dst[i*ldd+j] = src[i*lds+j] for i < rows, j < cols; with acc, +=. F32; without acc, dst may be F16.
 	CopyRows(dst Mem, ldd int, src Mem, lds int, rows, cols int, acc bool)
 
 	// Elementwise, n = len(dst).
@@ -228,14 +228,14 @@ type RoPEShape struct {
 }
 
 // AttentionShape describes q, out (Batch, Queries, Heads, Dim) and k, v (Batch, Keys, KVHeads, Dim); query head h reads
-// key head h*KVHeads/Heads. With Causal, query i sees keys j <= i + Keys - Queries. KVStride is the distance in elements
-// between the keys of two sequences (0: Keys*KVHeads*Dim), so that a cache longer than Keys can be read in place.
+// key head h*KVHeads/Heads. With Causal, query i sees keys j <= i + Keys - Queries. With Cache > 0, k and v are
+// (Batch, KVHeads, Cache, Dim), of which the first Keys of each head are read: a cache with room for more.
 type AttentionShape struct {
 	Batch, Queries, Keys int
 	Heads, KVHeads, Dim  int
 	Causal               bool
 	Scale                float32
-	KVStride             int
+	Cache                int
 }
 
 // Sees is the number of keys that query i sees: the first ones.
@@ -246,12 +246,15 @@ func (s AttentionShape) Sees(i int) int {
 	return min(s.Keys, max(0, i+1+s.Keys-s.Queries))
 }
 
-// KV is the distance in elements between two sequences of k or v.
-func (s AttentionShape) KV() int {
-	if s.KVStride != 0 {
-		return s.KVStride
+// KV is the number of elements of k or v in a sequence.
+func (s AttentionShape) KV() int { return max(s.Keys, s.Cache) * s.KVHeads * s.Dim }
+
+// Strides are the distances in elements between the keys of a head and between heads.
+func (s AttentionShape) Strides() (key, head int) {
+	if s.Cache > 0 {
+		return s.Dim, s.Cache * s.Dim
 	}
-	return s.Keys * s.KVHeads * s.Dim
+	return s.KVHeads * s.Dim, s.Dim
 }
 
 // WeightRule says how a weight quantizer finds its scale.

@@ -1,14 +1,12 @@
 package llm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
-
-	"setun/autograd"
-	"setun/tensor"
 )
 
 // Sampling says how the next token is chosen. The zero Sampling takes the most likely one.
@@ -34,7 +32,7 @@ func (s Sampling) Validate() error {
 
 // Generate continues prompt by up to n tokens and hands each to emit as soon as it is there; emit returns false to
 // stop. An empty prompt starts from token '\n'. When the context is full, the older half is forgotten and the rest is
-// read again. The same seed gives the same tokens.
+// read again. The same seed gives the same tokens. A frozen model reads its head and caches in half precision.
 func Generate(ctx context.Context, m *Model, prompt []int32, n int, s Sampling, emit func(token int32) bool) error {
 	if err := s.Validate(); err != nil {
 		return err
@@ -48,14 +46,11 @@ func Generate(ctx context.Context, m *Model, prompt []int32, n int, s Sampling, 
 		prompt = []int32{'\n' % int32(m.cfg.Vocab)}
 	}
 	rng := rand.New(rand.NewPCG(s.Seed, 0x5e7))
-	tape := autograd.Tape{Pool: tensor.NewPool(m.Device())}
-	defer tape.Pool.Close()
-	cache := m.NewCache(1)
-	defer func() {
-		for _, c := range cache {
-			c.Free()
-		}
-	}()
+	d, err := NewDecoder(m, DecoderConfig{})
+	if err != nil {
+		return err
+	}
+	defer d.Free()
 	history := slices.Clone(prompt)
 	next := history // tokens not in the cache yet
 	logits := make([]float32, m.cfg.Vocab)
@@ -63,16 +58,11 @@ func Generate(ctx context.Context, m *Model, prompt []int32, n int, s Sampling, 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if cache[0].Len+len(next) > m.cfg.Context {
-			for _, c := range cache {
-				c.Len = 0
-			}
+		if d.Len()+len(next) > m.cfg.Context {
+			d.Truncate(0)
 			next = history[len(history)-max(1, m.cfg.Context/2):]
 		}
-		y := m.Decode(&tape, tape.Ints(m.Device(), next, 1, len(next)), cache)
-		y.T.Reshape(len(next), m.cfg.Vocab).Rows(len(next)-1, len(next)).ReadFloats(logits)
-		tape.Reset()
-		if err := m.Device().Sync(); err != nil {
+		if err := d.Next(next, logits); err != nil {
 			return err
 		}
 		id, err := s.sample(rng, logits)
@@ -94,25 +84,27 @@ func (s Sampling) sample(rng *rand.Rand, logits []float32) (int32, error) {
 		id int32
 		p  float64
 	}
-	cs := make([]candidate, len(logits))
+	best := 0
 	for i, l := range logits {
 		if math.IsNaN(float64(l)) || math.IsInf(float64(l), 0) {
 			return 0, fmt.Errorf("llm: the model gives %g for token %d; its weights are damaged or training diverged", l, i)
 		}
-		cs[i] = candidate{int32(i), float64(l)}
-	}
-	slices.SortStableFunc(cs, func(a, b candidate) int {
-		switch {
-		case a.p > b.p:
-			return -1
-		case a.p < b.p:
-			return 1
+		if l > logits[best] {
+			best = i
 		}
-		return 0
-	})
-	if s.Temperature == 0 {
-		return cs[0].id, nil
 	}
+	if s.Temperature == 0 {
+		return int32(best), nil
+	}
+	// Tokens that are e^-40 times as likely as the best do not matter, but would have to be sorted.
+	least := float64(logits[best]) - 40*s.Temperature
+	cs := make([]candidate, 0, 256)
+	for i, l := range logits {
+		if float64(l) >= least {
+			cs = append(cs, candidate{int32(i), float64(l)})
+		}
+	}
+	slices.SortStableFunc(cs, func(a, b candidate) int { return cmp.Compare(b.p, a.p) })
 	if s.TopK > 0 && s.TopK < len(cs) {
 		cs = cs[:s.TopK]
 	}

@@ -52,7 +52,7 @@ func (a *Attention) project(t *autograd.Tape, y *autograd.Value) *autograd.Value
 	return a.Out.Forward(t, y)
 }
 
-// KVCache keeps the keys and values of the tokens so far, (B, max, KV, D) each. Len is how many there are.
+// KVCache keeps the keys and values of the tokens so far, (B, KV, max, D) each. Len is how many there are.
 type KVCache struct {
 	K, V *tensor.Tensor
 	Len  int
@@ -60,7 +60,7 @@ type KVCache struct {
 
 // NewCache makes room for max tokens of b sequences.
 func (a *Attention) NewCache(dev device.Device, b, max int) *KVCache {
-	return &KVCache{K: tensor.Zeros(dev, b, max, a.KVHeads, a.Dim), V: tensor.Zeros(dev, b, max, a.KVHeads, a.Dim)}
+	return &KVCache{K: tensor.Zeros(dev, b, a.KVHeads, max, a.Dim), V: tensor.Zeros(dev, b, a.KVHeads, max, a.Dim)}
 }
 
 // Free gives the cache's memory back.
@@ -70,14 +70,8 @@ func (c *KVCache) Free() { c.K.Free(); c.V.Free() }
 // records no gradient.
 func (a *Attention) Decode(t *autograd.Tape, x *autograd.Value, c *KVCache) *autograd.Value {
 	q, k, v := a.heads(t, x, c.Len)
-	b, n := x.Dim(0), x.Dim(1)
-	for i := range b {
-		room := func(x *tensor.Tensor) *tensor.Tensor {
-			return x.Rows(i, i+1).Reshape(x.Dim(1), -1).Rows(c.Len, c.Len+n)
-		}
-		tensor.Copy(room(c.K), k.T.Rows(i, i+1).Reshape(n, -1))
-		tensor.Copy(room(c.V), v.T.Rows(i, i+1).Reshape(n, -1))
-	}
-	c.Len += n
+	tensor.Append(c.K, k.T, c.Len)
+	tensor.Append(c.V, v.T, c.Len)
+	c.Len += x.Dim(1)
 	return a.project(t, t.CachedAttention(q, c.K, c.V, c.Len))
 }

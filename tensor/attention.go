@@ -6,9 +6,8 @@ import (
 	"setun/device"
 )
 
-// attentionShape checks q, out (B, T, H, D) and k, v (B, S, KV, D) and scales by 1/sqrt(D). Only the first keys of the
-// S are used.
-func attentionShape(out, q, k, v *Tensor, keys int, causal bool) device.AttentionShape {
+// attentionShape checks q, out (B, T, H, D) and k, v (B, S, KV, D) and scales by 1/sqrt(D).
+func attentionShape(out, q, k, v *Tensor, causal bool) device.AttentionShape {
 	const op = "Attention"
 	const dims = "do not fit: q is (B, T, H, D), k and v are (B, S, KV, D)"
 	check(q.dims == 4 && k.dims == 4 && v.dims == 4, op, dims, q, k, v)
@@ -16,28 +15,59 @@ func attentionShape(out, q, k, v *Tensor, keys int, causal bool) device.Attentio
 	sameLen(op, k, v)
 	check(q.shape[0] == k.shape[0] && q.shape[3] == k.shape[3] && k.shape == v.shape && k.shape[2] > 0 &&
 		q.shape[2]%k.shape[2] == 0, op, dims+", H a multiple of KV", q, k, v)
-	check(keys >= 0 && keys <= k.shape[1] && (!causal || keys >= q.shape[1]), op, "have fewer keys than queries", q, k)
-	return device.AttentionShape{Batch: q.shape[0], Queries: q.shape[1], Keys: keys, Heads: q.shape[2],
-		KVHeads: k.shape[2], Dim: q.shape[3], Causal: causal, Scale: float32(1 / math.Sqrt(float64(q.shape[3]))),
-		KVStride: k.shape[1] * k.shape[2] * k.shape[3]}
+	check(!causal || k.shape[1] >= q.shape[1], op, "have fewer keys than queries", q, k)
+	return device.AttentionShape{Batch: q.shape[0], Queries: q.shape[1], Keys: k.shape[1], Heads: q.shape[2],
+		KVHeads: k.shape[2], Dim: q.shape[3], Causal: causal, Scale: float32(1 / math.Sqrt(float64(q.shape[3])))}
 }
 
-// Attention: out = softmax(q kᵀ/sqrt(D) + mask) v for each head, over the first keys of k and v. lse (B, H, T) is kept
-// for the gradient and may be nil. With causal, query i sees keys j <= i + keys - T.
-func Attention(out, lse, q, k, v *Tensor, keys int, causal bool) {
-	s := attentionShape(out, q, k, v, keys, causal)
+// Attention: out = softmax(q kᵀ/sqrt(D) + mask) v for each head, q and out (B, T, H, D), k and v (B, S, KV, D). lse
+// (B, H, T) is kept for the gradient and may be nil. With causal, query i sees keys j <= i + S - T.
+func Attention(out, lse, q, k, v *Tensor, causal bool) {
+	s := attentionShape(out, q, k, v, causal)
 	hasLen("Attention", lse, s.Batch*s.Heads*s.Queries)
 	where("Attention", out, lse, q, k, v).Attention(out.mem, lse.Mem(), q.mem, k.mem, v.mem, s)
 }
 
-// AttentionGrad accumulates dq, dk and dv, for attention over all keys.
+// CachedAttention is causal attention over the first keys of caches k and v (B, KV, max, D), float32 or half precision.
+func CachedAttention(out, q, k, v *Tensor, keys int) {
+	const op = "CachedAttention"
+	check(q.dims == 4 && k.dims == 4 && k.shape == v.shape && k.typ == v.typ && q.shape[0] == k.shape[0] &&
+		q.shape[3] == k.shape[3] && k.shape[1] > 0 && q.shape[2]%k.shape[1] == 0, op,
+		"do not fit: q is (B, T, H, D), k and v are (B, KV, max, D), H a multiple of KV", q, k, v)
+	sameLen(op, out, q)
+	check(keys >= q.shape[1] && keys <= k.shape[2], op, "have fewer keys than queries, or more than the cache", q, k)
+	where(op, out, q, k, v).Attention(out.mem, device.Mem{}, q.mem, k.mem, v.mem, device.AttentionShape{
+		Batch: q.shape[0], Queries: q.shape[1], Keys: keys, Heads: q.shape[2], KVHeads: k.shape[1], Dim: q.shape[3],
+		Causal: true, Scale: float32(1 / math.Sqrt(float64(q.shape[3]))), Cache: k.shape[2]})
+}
+
+// Append writes x (B, n, KV, D) behind the first keys of cache (B, KV, max, D), float32 or half precision.
+func Append(cache, x *Tensor, keys int) {
+	check(cache.dims == 4 && x.dims == 4 && cache.shape[0] == x.shape[0] && cache.shape[1] == x.shape[2] &&
+		cache.shape[3] == x.shape[3] && keys >= 0 && keys+x.shape[1] <= cache.shape[2], "Append", "do not fit", cache, x)
+	dev := where("Append", cache, x)
+	n, heads, room, dim := x.shape[1], x.shape[2], cache.shape[2], x.shape[3]
+	for b := range x.shape[0] {
+		from, to := b*n*heads*dim, (b*heads*room+keys)*dim
+		if n == 1 { // all heads at once
+			dev.CopyRows(cache.mem.Slice(to, cache.Len()), room*dim, x.mem.Slice(from, x.Len()), dim, heads, dim, false)
+			continue
+		}
+		for h := range heads {
+			dev.CopyRows(cache.mem.Slice(to+h*room*dim, cache.Len()), dim, x.mem.Slice(from+h*dim, x.Len()), heads*dim, n, dim,
+				false)
+		}
+	}
+}
+
+// AttentionGrad accumulates dq, dk and dv.
 func AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v *Tensor, causal bool) {
 	if alias(dq, dk, dv) {
 		AttentionGrad(dq, nil, nil, dout, out, lse, q, k, v, causal)
 		AttentionGrad(nil, dk, nil, dout, out, lse, q, k, v, causal)
 		dq, dk = nil, nil
 	}
-	s := attentionShape(out, q, k, v, k.shape[1], causal)
+	s := attentionShape(out, q, k, v, causal)
 	where("Attention", dq, dk, dv, dout, out, lse, q, k, v).
 		AttentionGrad(dq.Mem(), dk.Mem(), dv.Mem(), dout.mem, out.mem, lse.mem, q.mem, k.mem, v.mem, s)
 }

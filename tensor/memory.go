@@ -1,12 +1,21 @@
 package tensor
 
-import "fmt"
+import (
+	"fmt"
 
-// Copy: dst = src, same length and type.
+	"setun/device"
+)
+
+// Copy: dst = src, same length and type; or float32 to half precision and back.
 func Copy(dst, src *Tensor) {
 	sameLen("Copy", dst, src)
-	check(dst.Type() == src.Type(), "Copy", "differ in type", dst, src)
+	checkCopy("Copy", dst, src)
 	where("Copy", dst, src).Copy(dst.mem, src.mem)
+}
+
+func checkCopy(op string, dst, src *Tensor) {
+	floats := func(t *Tensor) bool { return t.typ == device.F32 || t.typ == device.F16 }
+	check(dst.typ == src.typ || floats(dst) && floats(src), op, "differ in type", dst, src)
 }
 
 // Fill: dst = v.

@@ -34,12 +34,13 @@ func (p *Panels) Unpack(codes *Tensor) {
 	where("Unpack", codes, p.bytes).UnpackPanels(codes.mem, p.bytes.mem, p.Out, p.In, p.Levels)
 }
 
-// PackedLinear is QLinear with the codes as panels: the same bits from a quarter of the memory.
+// PackedLinear is QLinear with the codes as panels: the same bits from a quarter of the memory. y may have any shape of
+// as many elements.
 func PackedLinear(y, xq, xs *Tensor, w *Panels, ws, bias *Tensor) {
 	m, k := xq.matrix()
 	check(k == w.In, "PackedLinear", "does not fit the panels: x is (..., in)", xq)
-	rows, n := y.matrix()
-	check(rows == m && n == w.Out, "PackedLinear", "do not fit the result", xq, y)
+	n := w.Out
+	check(y.Len() == m*n, "PackedLinear", "do not fit the result", xq, y)
 	checkScales(xs, ws, m, n)
 	hasLen("PackedLinear", bias, n)
 	where("PackedLinear", y, xq, xs, w.bytes, ws, bias).

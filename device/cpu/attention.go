@@ -16,14 +16,15 @@ const (
 // attention is one call: s and its operands.
 type attention struct {
 	device.AttentionShape
-	out, lse, q, k, v    []float32
-	dq, dk, dv, dout     []float32
-	rowQ, rowKV, strideB int // elements between queries, keys, and the keys of two sequences
+	out, lse, q, k, v   []float32
+	dq, dk, dv, dout    []float32
+	rowQ, rowKV, headKV int // elements between queries, between keys, and between key heads
 }
 
 func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
 	a := attention{AttentionShape: s, out: out.F32(), lse: lse.F32(), q: q.F32(),
-		rowQ: s.Heads * s.Dim, rowKV: s.KVHeads * s.Dim, strideB: s.KV()}
+		rowQ: s.Heads * s.Dim}
+	a.rowKV, a.headKV = s.Strides()
 	if d.Failed() || a.out == nil {
 		return
 	}
@@ -44,7 +45,7 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 
 // atQ and atKV are where query i of head h, and key 0 of its key head, lie in sequence b.
 func (a *attention) atQ(b, i, h int) int { return ((b*a.Queries+i)*a.Heads + h) * a.Dim }
-func (a *attention) atKV(b, h int) int   { return b*a.strideB + h*a.KVHeads/a.Heads*a.Dim }
+func (a *attention) atKV(b, h int) int   { return b*a.KV() + h*a.KVHeads/a.Heads*a.headKV }
 
 // forward computes queries [i, i+m) of head h in sequence b.
 func (a *attention) forward(b, h, i, m int) {
@@ -108,7 +109,8 @@ func (a *attention) scores(p []float32, ld, m, n int, scale float32, x []float32
 func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s device.AttentionShape) {
 	a := attention{AttentionShape: s, out: out.F32(), lse: lse.F32(), q: q.F32(), k: k.F32(), v: v.F32(),
 		dq: dq.F32(), dk: dk.F32(), dv: dv.F32(), dout: dout.F32(),
-		rowQ: s.Heads * s.Dim, rowKV: s.KVHeads * s.Dim, strideB: s.KV()}
+		rowQ: s.Heads * s.Dim}
+	a.rowKV, a.headKV = s.Strides()
 	if d.Failed() || a.dq == nil && a.dk == nil && a.dv == nil || s.KVHeads == 0 || s.Keys == 0 {
 		return
 	}

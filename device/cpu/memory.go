@@ -87,8 +87,19 @@ func fill[T float32 | int32 | int8 | uint8 | uint16](x []T, v T) {
 }
 
 func (d *Device) CopyRows(dst device.Mem, ldd int, src device.Mem, lds int, rows, cols int, acc bool) {
-	y, x := dst.F32(), src.F32()
-	if d.Failed() || len(y) == 0 || len(x) == 0 {
+	y, x, h := dst.F32(), src.F32(), dst.F16()
+	if d.Failed() || len(x) == 0 {
+		return
+	}
+	if h != nil {
+		for i := range rows {
+			for j, v := range x[i*lds : i*lds+cols] {
+				h[i*ldd+j] = half.F16(v)
+			}
+		}
+		return
+	}
+	if len(y) == 0 {
 		return
 	}
 	d.par(rows, cols*cheap, func(lo, hi int) {

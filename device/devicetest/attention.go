@@ -10,12 +10,15 @@ import (
 // pairsOf calls f for each query head and the probabilities of the keys it sees. at and kv index the elements of the
 // query and of key j, step elements apart; row indexes lse.
 func pairsOf(q, k []float64, s device.AttentionShape, f func(p []float64, lse float64, at, kv, step, row int)) {
-	step := s.KVHeads * s.Dim
+	step, head := s.KVHeads*s.Dim, s.Dim
+	if s.Cache > 0 {
+		step, head = s.Dim, s.Cache*s.Dim
+	}
 	for b := range s.Batch {
 		for h := range s.Heads {
 			for i := range s.Queries {
 				at := ((b*s.Queries+i)*s.Heads + h) * s.Dim
-				kv := b*s.KV() + h*s.KVHeads/s.Heads*s.Dim
+				kv := b*s.KV() + h*s.KVHeads/s.Heads*head
 				keys := s.Keys
 				if s.Causal {
 					keys = i + s.Keys - s.Queries + 1
@@ -98,9 +101,9 @@ func attentionTables() []table {
 		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 3, Keys: 5, Heads: 6, KVHeads: 1, Dim: 16, Causal: true}},
 		// One query over a cache longer than its keys.
 		{AttentionShape: device.AttentionShape{Batch: 3, Queries: 1, Keys: 9, Heads: 4, KVHeads: 2, Dim: 8, Causal: true,
-			KVStride: 16 * 2 * 8}},
+			Cache: 16}},
 		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 7, Keys: 5, Heads: 2, KVHeads: 1, Dim: 8,
-			KVStride: 7 * 8}},
+			Cache: 7}},
 		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 17, Keys: 33, Heads: 2, KVHeads: 2, Dim: 32, Causal: true}},
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 65, Keys: 65, Heads: 3, KVHeads: 1, Dim: 31, Causal: true}},
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 31, Keys: 127, Heads: 1, KVHeads: 1, Dim: 64}},
@@ -108,7 +111,7 @@ func attentionTables() []table {
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 1, Keys: 67, Heads: 2, KVHeads: 1, Dim: 96}},
 		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 3, Keys: 131, Heads: 3, KVHeads: 1, Dim: 128, Causal: true}},
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 2, Keys: 21, Heads: 2, KVHeads: 2, Dim: 48, Causal: true,
-			KVStride: 40 * 2 * 48}},
+			Cache: 40}},
 		// exp overflows without the maximum.
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 5, Keys: 9, Heads: 2, KVHeads: 2, Dim: 16, Scale: 20},
 			tol: 4e-4},
@@ -122,16 +125,16 @@ func attentionTables() []table {
 		if s.Scale == 0 {
 			s.Scale = float32(1 / math.Sqrt(float64(s.Dim)))
 		}
-		name := fmt.Sprintf("batch=%d,queries=%d,keys=%d,heads=%d,kv=%d,dim=%d,causal=%t,stride=%d,scale=%.3g",
-			s.Batch, s.Queries, s.Keys, s.Heads, s.KVHeads, s.Dim, s.Causal, s.KVStride, s.Scale)
+		name := fmt.Sprintf("batch=%d,queries=%d,keys=%d,heads=%d,kv=%d,dim=%d,causal=%t,cache=%d,scale=%.3g",
+			s.Batch, s.Queries, s.Keys, s.Heads, s.KVHeads, s.Dim, s.Causal, s.Cache, s.Scale)
 		nq, nl := s.Batch*s.Queries*s.Heads*s.Dim, s.Batch*s.Heads*s.Queries
-		tight := s.Keys * s.KVHeads * s.Dim
-		nkv := span(s.Batch, tight, s.KV())
-		// keys makes keys or values, NaN between the sequences.
+		nkv := s.Batch * s.KV()
+		free := func(i int) bool { return s.Cache > 0 && i/s.Dim%s.Cache >= s.Keys } // room of a cache
+		// keys makes keys or values, NaN where a cache is free.
 		keys := func(g gen) []float32 {
 			x := g.normal(nkv)
 			for i := range x {
-				if i%s.KV() >= tight {
+				if free(i) {
 					x[i] = nan
 				}
 			}
@@ -182,7 +185,7 @@ func attentionTables() []table {
 					}
 					grads := map[int][]float64{0: central(x[6], loss), 1: central(x[7], loss), 2: central(x[8], loss)}
 					for i := range nkv { // central differences of NaN gaps
-						if i%s.KV() >= tight {
+						if free(i) {
 							grads[1][i], grads[2][i] = 0, 0
 						}
 					}

@@ -99,6 +99,25 @@ func memoryTables() []table {
 			}})
 		}
 	}
+	for _, s := range [][4]int{{0, 3, 3, 3}, {3, 5, 5, 5}, {7, 17, 20, 17}, {33, 16, 48, 19}, {9, 64, 70, 200}} {
+		n, cols, ldd, lds := s[0], s[1], s[2], s[3]
+		rows = rows.with(fmt.Sprintf("f16,rows=%d,cols=%d,ldd=%d,lds=%d", n, cols, ldd, lds), func(g gen) call {
+			src := make([]float32, span(n, cols, lds))
+			for i, h := range g.halves(len(src)) {
+				src[i] = half.FromF16(h)
+			}
+			dst := device.Wrap(make([]uint16, span(n, cols, ldd)))
+			return call{
+				ops: []operand{{name: "dst", mode: output, val: dst}, in("src", src)},
+				run: func(k device.Kernels, m []device.Mem) { k.CopyRows(m[0], ldd, m[1], lds, n, cols, false) },
+				ref: func(x [][]float64) {
+					for i := range n {
+						copy(x[0][i*ldd:][:cols], x[1][i*lds:])
+					}
+				},
+			}
+		})
+	}
 	return []table{cp, fill, rows}
 }
 

@@ -265,9 +265,9 @@ func poison(host device.Device, m device.Mem) {
 	}
 }
 
-var poisons = func() [4]device.Mem {
+var poisons = func() [device.F16 + 1]device.Mem {
 	const chunk = 1 << 14
-	var p [4]device.Mem
+	var p [device.F16 + 1]device.Mem
 	for t := range p {
 		p[t] = device.Span(device.HostBuffer(device.Type(t), chunk))
 		fillPoison(p[t])

@@ -372,7 +372,7 @@ func match(t T, what string, got device.Mem, want []float64, tol float64) bool {
 			continue
 		}
 		g := elem(got, j)
-		if got.Type() == device.F32 && near(g, w, tol) || got.Type() != device.F32 && g == w {
+		if float := got.Type() == device.F32 || got.Type() == device.F16; float && near(g, w, tol) || !float && g == w {
 			continue
 		}
 		if bad++; bad <= 3 {

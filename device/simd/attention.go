@@ -21,10 +21,10 @@ const (
 
 type attention struct {
 	device.AttentionShape
-	d                    *Device
-	out, lse, q, k, v    []float32
-	dq, dk, dv, dout     []float32
-	rowQ, rowKV, strideB int // elements between queries, keys, and the keys of two sequences
+	d                   *Device
+	out, lse, q, k, v   []float32
+	dq, dk, dv, dout    []float32
+	rowQ, rowKV, headKV int // elements between queries, between keys, and between key heads
 }
 
 func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
@@ -33,7 +33,8 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 		return
 	}
 	a := attention{AttentionShape: s, d: d, out: out.F32(), lse: lse.F32(), q: q.F32(),
-		rowQ: s.Heads * s.Dim, rowKV: s.KVHeads * s.Dim, strideB: s.KV()}
+		rowQ: s.Heads * s.Dim}
+	a.rowKV, a.headKV = s.Strides()
 	if d.Failed() || a.out == nil || s.Batch*s.Heads*s.Queries == 0 {
 		return
 	}
@@ -41,11 +42,14 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 		d.decodeAttention(a, k, v)
 		return
 	}
-	var kb, vb scratch.Buf[float32]
-	a.k, kb = d.widened(k)
-	defer kb.Free()
-	a.v, vb = d.widened(v)
-	defer vb.Free()
+	if k.Type() == device.F16 {
+		kb, vb := a.widen(k), a.widen(v)
+		defer kb.Free()
+		defer vb.Free()
+		a.k, a.v, a.Cache, a.rowKV, a.headKV = kb.X, vb.X, s.Keys, s.Dim, s.Keys*s.Dim
+	} else {
+		a.k, a.v = k.F32(), v.F32()
+	}
 	// A task is some queries of one head; few heads share their queries out, each task packing K anew.
 	parts := 1
 	if heads, threads := s.Batch*s.Heads, par.Threads(d.Threads); heads < 4*threads && threads > 1 {
@@ -64,7 +68,7 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 
 // atQ and atKV are where query i of head h, and key 0 of its key head, lie in sequence b.
 func (a *attention) atQ(b, i, h int) int { return ((b*a.Queries+i)*a.Heads + h) * a.Dim }
-func (a *attention) atKV(b, h int) int   { return b*a.strideB + h*a.KVHeads/a.Heads*a.Dim }
+func (a *attention) atKV(b, h int) int   { return b*a.KV() + h*a.KVHeads/a.Heads*a.headKV }
 
 // turned packs the first keys of x, K or V, as the right side (Dim, keys) of a product.
 func (a *attention) turned(x []float32, keys int) scratch.Buf[float32] {
@@ -165,7 +169,8 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 	}
 	a := attention{AttentionShape: s, d: d, out: out.F32(), lse: lse.F32(), q: q.F32(), k: k.F32(), v: v.F32(),
 		dq: dq.F32(), dk: dk.F32(), dv: dv.F32(), dout: dout.F32(),
-		rowQ: s.Heads * s.Dim, rowKV: s.KVHeads * s.Dim, strideB: s.KV()}
+		rowQ: s.Heads * s.Dim}
+	a.rowKV, a.headKV = s.Strides()
 	if d.Failed() || a.dq == nil && a.dk == nil && a.dv == nil || s.Batch*s.KVHeads*s.Keys*s.Queries == 0 {
 		return
 	}

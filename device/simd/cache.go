@@ -64,14 +64,23 @@ func (d *Device) widen(y []float32, x []uint16) {
 	})
 }
 
-// widened are the elements of m, F32 or F16, the copy in a buffer that the caller frees.
-func (d *Device) widened(m device.Mem) ([]float32, scratch.Buf[float32]) {
-	if m.Type() != device.F16 {
-		return m.F32(), scratch.Buf[float32]{}
-	}
-	buf := scratch.Get[float32](m.Len())
-	d.widen(buf.X, m.F16())
-	return buf.X, buf
+// widen copies the keys of x, in half precision, to a cache without room (Batch, KVHeads, Keys, Dim).
+func (a *attention) widen(x device.Mem) scratch.Buf[float32] {
+	buf := scratch.Get[float32](a.Batch * a.KVHeads * a.Keys * a.Dim)
+	h := x.F16()
+	par.For(a.d.Threads, a.Batch*a.KVHeads, 1, func(lo, hi int) {
+		for t := lo; t < hi; t++ {
+			from, to := t/a.KVHeads*a.KV()+t%a.KVHeads*a.headKV, buf.X[t*a.Keys*a.Dim:][:a.Keys*a.Dim]
+			if a.rowKV == a.Dim {
+				a.d.widen(to, h[from:])
+				continue
+			}
+			for j := range a.Keys {
+				a.d.widen(to[j*a.Dim:][:a.Dim], h[from+j*a.rowKV:])
+			}
+		}
+	})
+	return buf
 }
 
 // A table is rows of float32 or of half precision.

@@ -39,7 +39,7 @@ loop:
 	RET
 
 // func rowDotsAVX512(s *float32, x *float32, row *float32, ld int, d int, n int, scale float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·rowDotsAVX512(SB), NOSPLIT, $0-52
 	MOVQ s+0(FP), AX
 	MOVQ row+16(FP), CX
@@ -67,6 +67,10 @@ dot1:
 	VFMADD231PS   (R9), Z4, Z1
 	VFMADD231PS   (R10), Z4, Z2
 	VFMADD231PS   (R11), Z4, Z3
+	PREFETCHT0    (R8)(DX*8)
+	PREFETCHT0    (R9)(DX*8)
+	PREFETCHT0    (R10)(DX*8)
+	PREFETCHT0    (R11)(DX*8)
 	ADDQ          $0x40, SI
 	ADDQ          $0x40, R8
 	ADDQ          $0x40, R9
@@ -109,6 +113,7 @@ one:
 dot2:
 	VMOVUPS       (SI), Z0
 	VFMADD231PS   (R8), Z0, Z5
+	PREFETCHT0    (R8)(DX*8)
 	ADDQ          $0x40, SI
 	ADDQ          $0x40, R8
 	SUBQ          $0x10, DI
@@ -132,7 +137,7 @@ done:
 	RET
 
 // func rowMixAVX512(y *float32, p *float32, row *float32, ld int, d int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·rowMixAVX512(SB), NOSPLIT, $0-48
 	MOVQ y+0(FP), AX
 	MOVQ row+16(FP), CX
@@ -165,6 +170,14 @@ row4:
 	VFMADD231PS  320(DI), Z8, Z5
 	VFMADD231PS  384(DI), Z8, Z6
 	VFMADD231PS  448(DI), Z8, Z7
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
+	PREFETCHT0   128(DI)(DX*8)
+	PREFETCHT0   192(DI)(DX*8)
+	PREFETCHT0   256(DI)(DX*8)
+	PREFETCHT0   320(DI)(DX*8)
+	PREFETCHT0   384(DI)(DX*8)
+	PREFETCHT0   448(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -203,6 +216,12 @@ row6:
 	VFMADD231PS  192(DI), Z8, Z12
 	VFMADD231PS  256(DI), Z8, Z13
 	VFMADD231PS  320(DI), Z8, Z14
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
+	PREFETCHT0   128(DI)(DX*8)
+	PREFETCHT0   192(DI)(DX*8)
+	PREFETCHT0   256(DI)(DX*8)
+	PREFETCHT0   320(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -235,6 +254,10 @@ row8:
 	VFMADD231PS  64(DI), Z8, Z16
 	VFMADD231PS  128(DI), Z8, Z17
 	VFMADD231PS  192(DI), Z8, Z18
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
+	PREFETCHT0   128(DI)(DX*8)
+	PREFETCHT0   192(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -261,6 +284,8 @@ row10:
 	VBROADCASTSS (SI), Z8
 	VFMADD231PS  (DI), Z8, Z19
 	VFMADD231PS  64(DI), Z8, Z20
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -283,6 +308,7 @@ narrower9:
 row12:
 	VBROADCASTSS (SI), Z8
 	VFMADD231PS  (DI), Z8, Z21
+	PREFETCHT0   (DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -298,7 +324,7 @@ narrower11:
 	RET
 
 // func rowDotsHalfAVX512(s *float32, x *float32, row *uint16, ld int, d int, n int, scale float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·rowDotsHalfAVX512(SB), NOSPLIT, $0-52
 	MOVQ s+0(FP), AX
 	MOVQ row+16(FP), CX
@@ -330,6 +356,10 @@ dot13:
 	VFMADD231PS   Z5, Z4, Z2
 	VCVTPH2PS     (R11), Z5
 	VFMADD231PS   Z5, Z4, Z3
+	PREFETCHT0    (R8)(DX*8)
+	PREFETCHT0    (R9)(DX*8)
+	PREFETCHT0    (R10)(DX*8)
+	PREFETCHT0    (R11)(DX*8)
 	ADDQ          $0x40, SI
 	ADDQ          $0x20, R8
 	ADDQ          $0x20, R9
@@ -373,6 +403,7 @@ dot14:
 	VMOVUPS       (SI), Z0
 	VCVTPH2PS     (R8), Z1
 	VFMADD231PS   Z1, Z0, Z6
+	PREFETCHT0    (R8)(DX*8)
 	ADDQ          $0x40, SI
 	ADDQ          $0x20, R8
 	SUBQ          $0x10, DI
@@ -396,7 +427,7 @@ done:
 	RET
 
 // func rowMixHalfAVX512(y *float32, p *float32, row *uint16, ld int, d int, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·rowMixHalfAVX512(SB), NOSPLIT, $0-48
 	MOVQ y+0(FP), AX
 	MOVQ row+16(FP), CX
@@ -437,6 +468,10 @@ row16:
 	VFMADD231PS  Z9, Z8, Z6
 	VCVTPH2PS    224(DI), Z9
 	VFMADD231PS  Z9, Z8, Z7
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
+	PREFETCHT0   128(DI)(DX*8)
+	PREFETCHT0   192(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -481,6 +516,9 @@ row18:
 	VFMADD231PS  Z9, Z8, Z14
 	VCVTPH2PS    160(DI), Z9
 	VFMADD231PS  Z9, Z8, Z15
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
+	PREFETCHT0   128(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -517,6 +555,8 @@ row20:
 	VFMADD231PS  Z9, Z8, Z18
 	VCVTPH2PS    96(DI), Z9
 	VFMADD231PS  Z9, Z8, Z19
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -545,6 +585,7 @@ row22:
 	VFMADD231PS  Z9, Z8, Z20
 	VCVTPH2PS    32(DI), Z9
 	VFMADD231PS  Z9, Z8, Z21
+	PREFETCHT0   (DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -568,6 +609,7 @@ row24:
 	VBROADCASTSS (SI), Z8
 	VCVTPH2PS    (DI), Z9
 	VFMADD231PS  Z9, Z8, Z22
+	PREFETCHT0   (DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -621,7 +663,7 @@ loop:
 	RET
 
 // func rowDotsAVX2(s *float32, x *float32, row *float32, ld int, d int, n int, scale float32)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·rowDotsAVX2(SB), NOSPLIT, $0-52
 	MOVQ s+0(FP), AX
 	MOVQ row+16(FP), CX
@@ -654,6 +696,10 @@ dot25:
 	VFMADD231PS  32(R9), Y4, Y1
 	VFMADD231PS  32(R10), Y4, Y2
 	VFMADD231PS  32(R11), Y4, Y3
+	PREFETCHT0   (R8)(DX*8)
+	PREFETCHT0   (R9)(DX*8)
+	PREFETCHT0   (R10)(DX*8)
+	PREFETCHT0   (R11)(DX*8)
 	ADDQ         $0x40, SI
 	ADDQ         $0x40, R8
 	ADDQ         $0x40, R9
@@ -690,6 +736,7 @@ dot26:
 	VFMADD231PS  (R8), Y1, Y0
 	VMOVUPS      32(SI), Y1
 	VFMADD231PS  32(R8), Y1, Y0
+	PREFETCHT0   (R8)(DX*8)
 	ADDQ         $0x40, SI
 	ADDQ         $0x40, R8
 	SUBQ         $0x10, DI
@@ -711,7 +758,7 @@ done:
 	RET
 
 // func rowMixAVX2(y *float32, p *float32, row *float32, ld int, d int, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·rowMixAVX2(SB), NOSPLIT, $0-48
 	MOVQ y+0(FP), AX
 	MOVQ row+16(FP), CX
@@ -744,6 +791,10 @@ row28:
 	VFMADD231PS  160(DI), Y8, Y5
 	VFMADD231PS  192(DI), Y8, Y6
 	VFMADD231PS  224(DI), Y8, Y7
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
+	PREFETCHT0   128(DI)(DX*8)
+	PREFETCHT0   192(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -778,6 +829,8 @@ row30:
 	VFMADD231PS  32(DI), Y4, Y1
 	VFMADD231PS  64(DI), Y4, Y2
 	VFMADD231PS  96(DI), Y4, Y3
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -804,6 +857,7 @@ row32:
 	VBROADCASTSS (SI), Y2
 	VFMADD231PS  (DI), Y2, Y0
 	VFMADD231PS  32(DI), Y2, Y1
+	PREFETCHT0   (DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -820,7 +874,7 @@ narrower31:
 	RET
 
 // func rowDotsHalfAVX2(s *float32, x *float32, row *uint16, ld int, d int, n int, scale float32)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·rowDotsHalfAVX2(SB), NOSPLIT, $0-52
 	MOVQ s+0(FP), AX
 	MOVQ row+16(FP), CX
@@ -861,6 +915,10 @@ dot33:
 	VFMADD231PS  Y5, Y4, Y2
 	VCVTPH2PS    16(R11), Y5
 	VFMADD231PS  Y5, Y4, Y3
+	PREFETCHT0   (R8)(DX*8)
+	PREFETCHT0   (R9)(DX*8)
+	PREFETCHT0   (R10)(DX*8)
+	PREFETCHT0   (R11)(DX*8)
 	ADDQ         $0x40, SI
 	ADDQ         $0x20, R8
 	ADDQ         $0x20, R9
@@ -899,6 +957,7 @@ dot34:
 	VMOVUPS      32(SI), Y1
 	VCVTPH2PS    16(R8), Y2
 	VFMADD231PS  Y2, Y1, Y0
+	PREFETCHT0   (R8)(DX*8)
 	ADDQ         $0x40, SI
 	ADDQ         $0x20, R8
 	SUBQ         $0x10, DI
@@ -920,7 +979,7 @@ done:
 	RET
 
 // func rowMixHalfAVX2(y *float32, p *float32, row *uint16, ld int, d int, n int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·rowMixHalfAVX2(SB), NOSPLIT, $0-48
 	MOVQ y+0(FP), AX
 	MOVQ row+16(FP), CX
@@ -961,6 +1020,8 @@ row36:
 	VFMADD231PS  Y9, Y8, Y6
 	VCVTPH2PS    112(DI), Y9
 	VFMADD231PS  Y9, Y8, Y7
+	PREFETCHT0   (DI)(DX*8)
+	PREFETCHT0   64(DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -999,6 +1060,7 @@ row38:
 	VFMADD231PS  Y5, Y4, Y2
 	VCVTPH2PS    48(DI), Y5
 	VFMADD231PS  Y5, Y4, Y3
+	PREFETCHT0   (DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
@@ -1027,6 +1089,7 @@ row40:
 	VFMADD231PS  Y3, Y2, Y0
 	VCVTPH2PS    16(DI), Y3
 	VFMADD231PS  Y3, Y2, Y1
+	PREFETCHT0   (DI)(DX*8)
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8

@@ -35,12 +35,21 @@ func (d *Device) Fill(dst device.Mem, v float32) {
 }
 
 func (d *Device) CopyRows(dst device.Mem, ldd int, src device.Mem, lds int, rows, cols int, acc bool) {
-	y, x := dst.F32(), src.F32()
+	y, x, h := dst.F32(), src.F32(), dst.F16()
 	if d.tier == None {
 		d.Device.CopyRows(dst, ldd, src, lds, rows, cols, acc)
 		return
 	}
-	if d.Failed() || len(y) == 0 || len(x) == 0 || cols == 0 {
+	if d.Failed() || len(x) == 0 || cols == 0 {
+		return
+	}
+	if h != nil {
+		for i := range rows {
+			d.narrow(h[i*ldd:i*ldd+cols], x[i*lds:i*lds+cols])
+		}
+		return
+	}
+	if len(y) == 0 {
 		return
 	}
 	if ldd == cols && lds == cols {

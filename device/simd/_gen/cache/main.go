@@ -89,6 +89,9 @@ func (r rows) dots() {
 				r.fma(at[i], v, xv, acc)
 			}
 		}
+		for _, p := range at {
+			PREFETCHT0(Mem{Base: p, Index: ld, Scale: 8})
+		}
 		ADDQ(U8(64), x)
 		for _, p := range at {
 			ADDQ(U8(16*r.size), p)
@@ -179,6 +182,9 @@ func (r rows) mix() {
 		VBROADCASTSS(Mem{Base: p}, f)
 		for i, acc := range sums {
 			r.fma(row, i, f, acc)
+		}
+		for line := 0; line < cols*r.size; line += 64 {
+			PREFETCHT0(Mem{Base: row, Index: ld, Scale: 8, Disp: line})
 		}
 		ADDQ(U8(4), p)
 		ADDQ(ld, row)
