@@ -46,6 +46,7 @@ var imports = map[string][]string{
 
 	"setun/data":               {},
 	"setun/format/safetensors": {},
+	"setun/format/gguf":        {"setun/internal/half"},
 
 	"setun/llm": {"setun/autograd", "setun/data", "setun/device", "setun/format/safetensors", "setun/internal/trit",
 		"setun/nn", "setun/tensor", "setun/ternary"},
