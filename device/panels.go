@@ -28,17 +28,31 @@ func PackPanels(dst []uint8, codes []int8, n, k, levels int) {
 		dst[i] = 0b01_01_01_01
 	}
 	for i := range n {
-		panel := dst[i/PanelRows*plane*levels:][:plane*levels]
-		for j, c := range codes[i*k:][:k] {
+		panel, row := dst[i/PanelRows*plane*levels:][:plane*levels], codes[i*k:][:k]
+		j := 0
+		if levels == 1 {
+			for ; j+PanelDepth <= k; j += PanelDepth {
+				to := panel[j/PanelDepth*panelBlock+i%PanelRows*4:][:4]
+				v := fours(row[j:]) | fours(row[j+4:])<<2 | fours(row[j+8:])<<4 | fours(row[j+12:])<<6
+				to[0], to[1], to[2], to[3] = uint8(v), uint8(v>>8), uint8(v>>16), uint8(v>>24)
+			}
+		}
+		for ; j < k; j++ {
 			at := j/PanelDepth*panelBlock + i%PanelRows*4 + j%4
 			shift := j % PanelDepth / 4 * 2
-			first := min(max(c, -1), 1)
+			first := min(max(row[j], -1), 1)
 			panel[at] += uint8(first) << shift
 			if levels == 2 {
-				panel[plane+at] += uint8(c-first) << shift
+				panel[plane+at] += uint8(row[j]-first) << shift
 			}
 		}
 	}
+}
+
+// fours are four ternary codes, plus 1, in the bytes of a word.
+func fours(c []int8) uint32 {
+	c = c[:4]
+	return uint32(uint8(c[0]+1)) | uint32(uint8(c[1]+1))<<8 | uint32(uint8(c[2]+1))<<16 | uint32(uint8(c[3]+1))<<24
 }
 
 // UnpackRows gives the codes (hi-lo, k) of rows [lo, hi).

@@ -3,6 +3,7 @@ package llm
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"setun/autograd"
 	"setun/device"
@@ -108,4 +109,12 @@ func (c Config) codebook() ternary.Codebook {
 		return ternary.Five
 	}
 	return ternary.Ternary
+}
+
+// named makes err name the file that it is about.
+func named(path string, err error) error {
+	if err == nil || strings.Contains(err.Error(), path) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", path, err)
 }

@@ -190,18 +190,56 @@ func (m *Model) inputs(t *autograd.Tape, b data.Batch) (ids, targets *autograd.V
 // Device is where the model lives.
 func (m *Model) Device() device.Device { return m.Embed.Weight.Device() }
 
+// A weight is a linear layer of the blocks: ternary, or else dense.
+type weight struct {
+	name    string // "blocks.0.attn.q"
+	out, in int
+	ternary *ternary.Linear
+	dense   *nn.Linear
+}
+
+// weights yields the linear layers of the blocks.
+func (m *Model) weights() iter.Seq[weight] {
+	return func(yield func(weight) bool) {
+		c := m.cfg
+		kv := c.KVHeads * (c.Width / c.Heads)
+		for i, b := range m.Blocks {
+			for _, l := range []struct {
+				name    string
+				layer   nn.Layer
+				out, in int
+			}{{"attn.q", b.Attn.Q, c.Width, c.Width}, {"attn.k", b.Attn.K, kv, c.Width}, {"attn.v", b.Attn.V, kv, c.Width},
+				{"attn.out", b.Attn.Out, c.Width, c.Width}, {"mlp.gate", b.MLP.Gate, c.Hidden, c.Width},
+				{"mlp.up", b.MLP.Up, c.Hidden, c.Width}, {"mlp.down", b.MLP.Down, c.Width, c.Hidden}} {
+				w := weight{name: "blocks." + strconv.Itoa(i) + "." + l.name, out: l.out, in: l.in}
+				w.ternary, _ = l.layer.(*ternary.Linear)
+				w.dense, _ = l.layer.(*nn.Linear)
+				if (w.ternary != nil || w.dense != nil) && !yield(w) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// floats are the values that the layer multiplies with, row-major.
+func (w weight) floats() ([]float32, error) {
+	if w.dense != nil {
+		return w.dense.Weight.T.Floats(), nil
+	}
+	p, err := w.ternary.Pack()
+	if err != nil {
+		return nil, err
+	}
+	return p.Dequantize()
+}
+
 // Linears yields the quantized layers with their names; none for fp32 weights.
 func (m *Model) Linears() iter.Seq2[string, *ternary.Linear] {
 	return func(yield func(string, *ternary.Linear) bool) {
-		for i, b := range m.Blocks {
-			for _, l := range []struct {
-				name  string
-				layer nn.Layer
-			}{{"attn.q", b.Attn.Q}, {"attn.k", b.Attn.K}, {"attn.v", b.Attn.V}, {"attn.out", b.Attn.Out},
-				{"mlp.gate", b.MLP.Gate}, {"mlp.up", b.MLP.Up}, {"mlp.down", b.MLP.Down}} {
-				if q, ok := l.layer.(*ternary.Linear); ok && !yield("blocks."+strconv.Itoa(i)+"."+l.name, q) {
-					return
-				}
+		for w := range m.weights() {
+			if w.ternary != nil && !yield(w.name, w.ternary) {
+				return
 			}
 		}
 	}

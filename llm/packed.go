@@ -124,10 +124,7 @@ func ReadPacked(dev device.Device, path string) (*Model, error) {
 	}
 	defer f.Close()
 	m, err := readPacked(dev, f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return m, nil
+	return m, named(path, err)
 }
 
 func readPacked(dev device.Device, f *safetensors.File) (*Model, error) {
