@@ -46,7 +46,8 @@ func Generate(ctx context.Context, m *Model, prompt []int32, n int, s Sampling, 
 		prompt = []int32{'\n' % int32(m.cfg.Vocab)}
 	}
 	rng := rand.New(rand.NewPCG(s.Seed, 0x5e7))
-	d, err := NewDecoder(m, DecoderConfig{})
+	room := min(m.cfg.Context, len(prompt)+max(n, 0))
+	d, err := NewDecoder(m, DecoderConfig{Context: room})
 	if err != nil {
 		return err
 	}
@@ -58,9 +59,9 @@ func Generate(ctx context.Context, m *Model, prompt []int32, n int, s Sampling, 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if d.Len()+len(next) > m.cfg.Context {
+		if d.Len()+len(next) > room {
 			d.Truncate(0)
-			next = history[len(history)-max(1, m.cfg.Context/2):]
+			next = history[len(history)-max(1, room/2):]
 		}
 		if err := d.Next(next, logits); err != nil {
 			return err

@@ -83,9 +83,12 @@ func (m *Model) WriteGGUF(w io.Writer, typ gguf.Type) error {
 	if packed && c.Quant.PerRow {
 		return fmt.Errorf("llm: type %s has one scale for a matrix, not one per row; use F16", typ)
 	}
-	if (typ == gguf.TQ1_0 || typ == gguf.TQ2_0) && (c.Width%256 != 0 || c.Hidden%256 != 0) {
-		return fmt.Errorf("llm: type %s needs widths that are multiples of 256, not %d and %d; use F16, or train with such widths",
-			typ, c.Width, c.Hidden)
+	hidden := c.Hidden // channels of zeros fill it up to whole blocks
+	if typ == gguf.TQ1_0 || typ == gguf.TQ2_0 {
+		if hidden = (c.Hidden + 255) / 256 * 256; c.Width%256 != 0 || c.SubNorm && hidden != c.Hidden {
+			return fmt.Errorf("llm: type %s needs a width, and with sub-norms a hidden size, of multiples of 256, not %d and %d; "+
+				"use F16, or train with such sizes", typ, c.Width, c.Hidden)
+		}
 	}
 	var tensors []gguf.Tensor
 	float := func(name string, typ gguf.Type, dims []int, x []float32) error {
@@ -114,6 +117,12 @@ func (m *Model) WriteGGUF(w io.Writer, typ gguf.Type) error {
 			if turn {
 				codes = interleave(codes, l.in, c.Width/c.Heads)
 			}
+			for i, d := range dims {
+				if d == c.Hidden && hidden != d && strings.Contains(l.name, ".mlp.") {
+					dims[i] = hidden
+				}
+			}
+			codes = zeroPad(codes, l.in, dims[0], dims[1])
 			scale := float32(1)
 			if typ == gguf.I2_S {
 				scale = p.Scales[0]
@@ -161,7 +170,7 @@ func (m *Model) WriteGGUF(w io.Writer, typ gguf.Type) error {
 	meta := []gguf.KV{{Key: "general.architecture", Value: arch}, {Key: "general.name", Value: "setun"},
 		{Key: "general.quantization_version", Value: u(2)}, {Key: arch + ".context_length", Value: u(c.Context)},
 		{Key: arch + ".embedding_length", Value: u(c.Width)}, {Key: arch + ".block_count", Value: u(c.Depth)},
-		{Key: arch + ".feed_forward_length", Value: u(c.Hidden)}, {Key: arch + ".attention.head_count", Value: u(c.Heads)},
+		{Key: arch + ".feed_forward_length", Value: u(hidden)}, {Key: arch + ".attention.head_count", Value: u(c.Heads)},
 		{Key: arch + ".attention.head_count_kv", Value: u(c.KVHeads)},
 		{Key: arch + ".attention.layer_norm_rms_epsilon", Value: c.Eps}, {Key: arch + ".rope.freq_base", Value: float32(c.Theta)},
 		{Key: arch + ".rope.dimension_count", Value: u(c.Width / c.Heads)}, {Key: arch + ".vocab_size", Value: u(c.Vocab)}}
@@ -186,6 +195,18 @@ func byteVocabulary() []gguf.KV {
 		{Key: t + "token_type", Value: types}, {Key: t + "bos_token_id", Value: uint32(0)},
 		{Key: t + "eos_token_id", Value: uint32(0)}, {Key: t + "unknown_token_id", Value: uint32(0)},
 		{Key: t + "add_bos_token", Value: false}, {Key: t + "add_space_prefix", Value: false}}
+}
+
+// zeroPad gives codes (any, in) as (rows, cols), with zeros for what is new.
+func zeroPad(codes []int8, in, cols, rows int) []int8 {
+	if in == cols && len(codes) == cols*rows {
+		return codes
+	}
+	out := make([]int8, cols*rows)
+	for i := range len(codes) / in {
+		copy(out[i*cols:], codes[i*in:][:in])
+	}
+	return out
 }
 
 // interleave reorders the rows of each head of w (out, in) for rotary positions that turn neighbours, as llama.cpp's

@@ -50,6 +50,7 @@ func TestGGUF(t *testing.T) {
 	dev := cpu.New(0)
 	for name, change := range map[string]func(c *llm.Config){
 		"qwen3":        arch("qwen3"),
+		"padded":       func(c *llm.Config) { c.Hidden = 320 },
 		"untied":       func(c *llm.Config) { c.Tied = false },
 		"llama":        arch("llama"),
 		"bitnet":       arch("bitnet"),
@@ -163,7 +164,8 @@ func TestGGUFErrors(t *testing.T) {
 		typ    gguf.Type
 		change func(c *llm.Config)
 	}{
-		{"multiples of 256, not 256 and 320", gguf.TQ2_0, func(c *llm.Config) { c.Hidden = 320 }},
+		{"multiples of 256, not 256 and 320", gguf.TQ2_0, func(c *llm.Config) { c.SetArch("bitnet"); c.Hidden = 320 }},
+		{"multiples of 256, not 128 and 256", gguf.TQ2_0, func(c *llm.Config) { c.Width = 128 }},
 		{"ReLU^2 runs in bitnet.cpp only", gguf.TQ2_0, arch("bitnet-b1.58")},
 		{"ReLU^2 block of two matrices", gguf.F16, func(c *llm.Config) { c.MLP = "relu2" }},
 		{"both QK-norm and sub-norms", gguf.F16, func(c *llm.Config) { c.SubNorm = true }},

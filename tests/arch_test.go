@@ -48,7 +48,8 @@ var imports = map[string][]string{
 	"setun/format/safetensors": {},
 	"setun/format/gguf":        {"setun/internal/half"},
 
-	"setun/llm": {"setun/autograd", "setun/data", "setun/device", "setun/format/gguf", "setun/format/safetensors", "setun/internal/trit",
+	"setun/llm": {"setun/autograd", "setun/data", "setun/device", "setun/format/gguf", "setun/format/safetensors",
+		"setun/internal/atomicfile", "setun/internal/trit",
 		"setun/nn", "setun/tensor", "setun/ternary"},
 
 	"setun/train/checkpoint": {"setun/format/safetensors", "setun/internal/atomicfile"},
