@@ -4,6 +4,7 @@
 //	go run ./models/gopher -data ~/books -ext .txt -depth 6  another text, a larger model
 //	go run ./models/gopher generate -prompt 'func main() {'
 //	go run ./models/gopher eval -baseline
+//	go run ./models/gopher export -gguf gopher.gguf -type TQ2_0 -packed gopher.setun
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +21,8 @@ import (
 
 	"setun/data"
 	"setun/device"
+	"setun/format/gguf"
+	"setun/internal/atomicfile"
 	"setun/internal/cli"
 	"setun/internal/rss"
 	"setun/llm"
@@ -44,8 +48,10 @@ func run(ctx context.Context, args []string) error {
 		return generateCommand(ctx, args)
 	case "eval":
 		return evalCommand(ctx, args)
+	case "export":
+		return exportCommand(args)
 	}
-	return fmt.Errorf("unknown command %q; use train (the default), generate or eval", name)
+	return fmt.Errorf("unknown command %q; use train (the default), generate, eval or export", name)
 }
 
 // saved describes the model and its data in a checkpoint.
@@ -148,6 +154,22 @@ func trainCommand(ctx context.Context, args []string) error {
 		res.Steps, human(int(res.Targets)), res.Time.Seconds(), res.TargetsPerSecond(), train.Bits(res.TrainLoss),
 		train.Bits(loss), val.Targets())
 	params := nn.Count(model)
+	result := map[string]any{
+		"device": dev.Name(), "threads": threads, "weights": cfg.Weights, "params": params, "steps": res.Steps,
+		"tokens": res.Targets, "seconds": res.Time.Seconds(), "tokens_per_second": res.TargetsPerSecond(),
+		"train_bpb": train.Bits(res.TrainLoss), "val_bpb": train.Bits(loss), "val_bytes": val.Targets(),
+		"peak_rss_bytes": rss.Peak(), "tape_bytes": res.TapeBytes, "seed": fl.Seed, "depth": cfg.Depth, "width": cfg.Width,
+		"context": cfg.Context, "batch": fl.Batch, "optimizer": fl.Optimizer, "skipped": res.Skipped,
+		"gradients": fl.Gradients, "grad_bytes": res.GradBytes,
+	}
+	if cfg.Weights != llm.FP32Weights {
+		size, err := model.WritePacked(io.Discard)
+		if err != nil {
+			return err
+		}
+		result["ternary_bits_per_weight"] = size.BitsPerWeight()
+		result["compression_ternary"], result["compression_file"] = size.TernaryRatio(), size.FileRatio()
+	}
 	if _, err := model.Freeze(); err != nil {
 		return err
 	}
@@ -158,21 +180,14 @@ func trainCommand(ctx context.Context, args []string) error {
 	if err := write(ctx, model, prompt, 400, llm.Sampling{Temperature: 0.7, TopP: 0.95, Seed: fl.Seed}); err != nil {
 		return err
 	}
-	return cli.WriteResult(fl.Out, map[string]any{
-		"device": dev.Name(), "threads": threads, "weights": cfg.Weights, "params": params, "steps": res.Steps,
-		"tokens": res.Targets, "seconds": res.Time.Seconds(), "tokens_per_second": res.TargetsPerSecond(),
-		"train_bpb": train.Bits(res.TrainLoss), "val_bpb": train.Bits(loss), "val_bytes": val.Targets(),
-		"peak_rss_bytes": rss.Peak(), "tape_bytes": res.TapeBytes, "seed": fl.Seed, "depth": cfg.Depth, "width": cfg.Width,
-		"context": cfg.Context, "batch": fl.Batch, "optimizer": fl.Optimizer, "skipped": res.Skipped,
-		"gradients": fl.Gradients, "grad_bytes": res.GradBytes,
-	})
+	return cli.WriteResult(fl.Out, result)
 }
 
 func generateCommand(ctx context.Context, args []string) error {
 	var fl cli.Flags
 	f := flag.NewFlagSet("gopher generate", flag.ContinueOnError)
 	fl.RegisterDevice(f)
-	dir := f.String("model", "runs/gopher", "`folder` of the run or of one checkpoint")
+	dir := f.String("model", "runs/gopher", modelUsage)
 	prompt := f.String("prompt", "func ", "text to continue")
 	n := f.Int("n", 400, "bytes to write")
 	s := llm.Sampling{}
@@ -204,12 +219,80 @@ func generateCommand(ctx context.Context, args []string) error {
 	return writeUntil(ctx, model, *prompt, *stop, *n, s)
 }
 
+func exportCommand(args []string) error {
+	var fl cli.Flags
+	f := flag.NewFlagSet("gopher export", flag.ContinueOnError)
+	fl.RegisterDevice(f)
+	dir := f.String("model", "runs/gopher", modelUsage)
+	ggufFile := f.String("gguf", "", "write a GGUF `file` for llama.cpp")
+	typ := f.String("type", "TQ2_0", "type of the GGUF's matrices: TQ1_0, TQ2_0, F16, F32, BF16, Q8_0, or I2_S for bitnet.cpp")
+	folder := f.String("safetensors", "", "write a `folder` for Hugging Face's transformers, packed if the graph is BitNet's")
+	packed := f.String("packed", "", "write setun's own packed `file`, the smallest")
+	if err := cli.Parse(f, args); err != nil {
+		return err
+	}
+	if *ggufFile == "" && *folder == "" && *packed == "" {
+		return errors.New("say what to write: -gguf FILE, -safetensors FOLDER or -packed FILE")
+	}
+	as, err := gguf.TypeByName(*typ)
+	if err != nil {
+		return err
+	}
+	dev, _, err := fl.Open()
+	if err != nil {
+		return err
+	}
+	model, _, err := load(*dir, dev)
+	if err != nil {
+		return err
+	}
+	wrote := func(path string) error {
+		st, err := os.Stat(path)
+		if err == nil {
+			fmt.Printf("%s: %s bytes\n", path, human(int(st.Size())))
+		}
+		return err
+	}
+	if *ggufFile != "" {
+		if err := atomicfile.Write(*ggufFile, func(w io.Writer) error { return model.WriteGGUF(w, as) }); err != nil {
+			return err
+		}
+		if err := wrote(*ggufFile); err != nil {
+			return err
+		}
+	}
+	if *folder != "" {
+		c := model.Config()
+		if err := model.WriteHF(*folder, c.SubNorm && c.Weights == llm.TernaryWeights); err != nil {
+			return err
+		}
+		if err := wrote(filepath.Join(*folder, "model.safetensors")); err != nil {
+			return err
+		}
+	}
+	if *packed != "" {
+		var size llm.Size
+		if err := atomicfile.Write(*packed, func(w io.Writer) (err error) {
+			size, err = model.WritePacked(w)
+			return err
+		}); err != nil {
+			return err
+		}
+		if err := wrote(*packed); err != nil {
+			return err
+		}
+		fmt.Printf("ternary weights: %.3f bits each, %.2f times smaller than float32; the whole file %.2f times\n",
+			size.BitsPerWeight(), size.TernaryRatio(), size.FileRatio())
+	}
+	return nil
+}
+
 func evalCommand(ctx context.Context, args []string) error {
 	var fl cli.Flags
 	f := flag.NewFlagSet("gopher eval", flag.ContinueOnError)
 	fl.RegisterDevice(f)
 	f.StringVar(&fl.Data, "data", "", "`path` of the text; empty: the Go source of this machine")
-	dir := f.String("model", "runs/gopher", "`folder` of the run or of one checkpoint")
+	dir := f.String("model", "runs/gopher", modelUsage)
 	ext := f.String("ext", ".go", "comma-separated file name endings to read in folders; empty: all")
 	limit := f.Int("val-windows", 2048, "held-out sequences to read; 0: all")
 	batch := f.Int("batch", 16, "sequences at a time")
@@ -269,12 +352,25 @@ func openText(ctx context.Context, path, ext string) (*data.Text, error) {
 	return data.OpenText(data.TextConfig{Paths: []string{path}, Ext: exts})
 }
 
-// load reads a model from a run's newest checkpoint, or from one checkpoint's own folder.
+const modelUsage = "`path` of a run or of one checkpoint, of a packed file, a GGUF file or a folder of Hugging Face"
+
+// load reads a model from a run's newest checkpoint, from one checkpoint's own folder, or in any other form.
 func load(dir string, dev device.Device) (*llm.Model, saved, error) {
 	var meta saved
+	st, err := os.Stat(dir)
+	_, noHF := os.Stat(filepath.Join(dir, "config.json"))
+	if err == nil && (!st.IsDir() || noHF == nil) {
+		m, err := llm.Open(dev, dir, "")
+		if err != nil {
+			return nil, meta, err
+		}
+		if meta.LLM = m.Config(); meta.LLM.Vocab != 256 {
+			return nil, meta, fmt.Errorf("%s has a vocabulary of %d tokens; gopher reads and writes bytes", dir, meta.LLM.Vocab)
+		}
+		return m, meta, nil
+	}
 	var c *checkpoint.Checkpoint
-	_, err := os.Stat(filepath.Join(dir, "state.json"))
-	if err == nil {
+	if _, err = os.Stat(filepath.Join(dir, "state.json")); err == nil {
 		c, err = checkpoint.Load(dir)
 	} else {
 		var skipped []error

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"setun/format/gguf"
+	"setun/internal/half"
 )
 
 // check compares the engines with computations of the file in float64, one with the activations of llama.cpp (Q8_K:
@@ -21,13 +22,14 @@ func check(path string, text []byte, engines []engine) error {
 	if err != nil {
 		return err
 	}
-	rules := map[string]func([]float64){"setun": perToken, "llama.cpp": q8k}
+	rules := map[string]rule{"setun": perToken, "llama.cpp": llamaRule}
 	if len(engines) == 2 {
-		fmt.Println("largest difference of a logit, and greedy tokens that agree:")
+		fmt.Println("largest difference of a logit, by byte, and greedy tokens that agree:")
 	}
 	var last [][]float64
 	for _, e := range engines {
-		worst, same := 0.0, 0
+		var worst []float64 // by byte
+		same := 0
 		var tokens []int32
 		want := ref.forward(text, rules[e.name()])
 		for i, b := range text {
@@ -36,11 +38,12 @@ func check(path string, text []byte, engines []engine) error {
 			if err != nil {
 				return err
 			}
-			y := make([]float64, len(got))
+			y, far := make([]float64, len(got)), 0.0
 			for j, v := range got {
 				y[j] = float64(v)
-				worst = max(worst, math.Abs(y[j]-want[i][j]))
+				far = max(far, math.Abs(y[j]-want[i][j]))
 			}
+			worst = append(worst, far)
 			if argmax(y) == argmax(want[i]) {
 				same++
 			}
@@ -48,14 +51,16 @@ func check(path string, text []byte, engines []engine) error {
 				last = append(last, y)
 			}
 		}
-		fmt.Printf("  %-10s against float64 with its activations  %.2e  %d of %d\n", e.name(), worst, same, len(text))
+		slices.Sort(worst)
+		fmt.Printf("  %-10s against float64 with its activations: median %.1e, worst %.1e; %d of %d\n", e.name(),
+			worst[len(worst)/2], worst[len(worst)-1], same, len(text))
 	}
 	if len(last) == 2 {
 		worst := 0.0
 		for j := range last[0] {
 			worst = max(worst, math.Abs(last[0][j]-last[1][j]))
 		}
-		fmt.Printf("  setun against llama.cpp, last byte               %.2e\n", worst)
+		fmt.Printf("  setun against llama.cpp, last byte: %.1e\n", worst)
 	}
 	return nil
 }
@@ -69,11 +74,11 @@ type model struct {
 	eps, base                      float64
 	w                              map[string][]float64
 	dims                           map[string][]int
-	quantized                      map[string]bool
+	types                          map[string]gguf.Type
 }
 
 func open(f *gguf.File) (*model, error) {
-	m := &model{w: map[string][]float64{}, dims: map[string][]int{}, quantized: map[string]bool{}}
+	m := &model{w: map[string][]float64{}, dims: map[string][]int{}, types: map[string]gguf.Type{}}
 	m.arch, _ = f.Text("general.architecture", "")
 	m.layers, _ = f.Int(m.arch+".block_count", 0)
 	m.heads, _ = f.Int(m.arch+".attention.head_count", 0)
@@ -96,18 +101,16 @@ func open(f *gguf.File) (*model, error) {
 			y[i] = float64(v)
 		}
 		m.w[in.Name], m.dims[in.Name] = y, in.Dims
-		m.quantized[in.Name] = t.Type == gguf.TQ1_0 || t.Type == gguf.TQ2_0
+		m.types[in.Name] = t.Type
 	}
 	return m, nil
 }
 
 // linear is y = w quantize(x), times the scale.
-func (m *model) linear(name string, x []float64, quantize func([]float64)) []float64 {
+func (m *model) linear(name string, x []float64, quantize rule) []float64 {
 	w, in := m.w[name+".weight"], m.dims[name+".weight"][0]
-	if m.quantized[name+".weight"] {
-		x = slices.Clone(x)
-		quantize(x)
-	}
+	x = slices.Clone(x)
+	quantize(x, m.types[name+".weight"])
 	scale := 1.0
 	if s, ok := m.w[name+".scale"]; ok {
 		scale = s[0]
@@ -122,7 +125,15 @@ func (m *model) linear(name string, x []float64, quantize func([]float64)) []flo
 	return y
 }
 
-func perToken(x []float64) {
+// A rule rounds activations as an engine does before it multiplies them with a weight of a type.
+type rule func(x []float64, weight gguf.Type)
+
+func ternary(t gguf.Type) bool { return t == gguf.TQ1_0 || t == gguf.TQ2_0 }
+
+func perToken(x []float64, weight gguf.Type) {
+	if !ternary(weight) {
+		return
+	}
 	a := float32(1e-5)
 	for _, v := range x {
 		a = max(a, float32(math.Abs(v)))
@@ -133,7 +144,15 @@ func perToken(x []float64) {
 	}
 }
 
-func q8k(x []float64) {
+func llamaRule(x []float64, weight gguf.Type) {
+	if weight == gguf.F16 {
+		for i, v := range x {
+			x[i] = float64(half.FromF16(half.F16(float32(v))))
+		}
+	}
+	if !ternary(weight) {
+		return
+	}
 	for b := 0; b < len(x); b += 256 {
 		x := x[b:][:256]
 		top := float32(0)
@@ -185,7 +204,7 @@ func (m *model) rope(x []float64, pos int) {
 }
 
 // forward gives the logits after each byte.
-func (m *model) forward(text []byte, quantize func([]float64)) [][]float64 {
+func (m *model) forward(text []byte, quantize rule) [][]float64 {
 	keys, values := make([][][]float64, m.layers), make([][][]float64, m.layers)
 	var out [][]float64
 	for pos, b := range text {

@@ -12,7 +12,7 @@ type llamaCpp struct {
 	vocab int
 }
 
-func newLlama(lib, path string, threads, room int, flash bool) (engine, error) {
+func newLlama(lib, path string, threads, room int, exact, flash bool) (engine, error) {
 	if _, err := os.Stat(lib); err != nil {
 		return nil, fmt.Errorf("%w; run ./setup.sh first, or name its folder with -lib", err)
 	}
@@ -32,8 +32,11 @@ func newLlama(lib, path string, threads, room int, flash bool) (engine, error) {
 	p.NCtx, p.NBatch, p.NUbatch = uint32(room), 512, 512
 	p.NThreads, p.NThreadsBatch = int32(threads), int32(threads)
 	p.FlashAttentionType = llama.FlashAttentionTypeDisabled
-	if flash {
+	if flash && !exact {
 		p.FlashAttentionType = llama.FlashAttentionTypeEnabled
+	}
+	if exact {
+		p.TypeK, p.TypeV = llama.GGMLTypeF32, llama.GGMLTypeF32
 	}
 	ctx, err := llama.InitFromModel(model, p)
 	if err != nil {

@@ -80,7 +80,7 @@ func run() error {
 		engines = append(engines, e)
 	}
 	if *only != "setun" {
-		e, err := newLlama(*lib, *model, *threads, room, *flash && *text == "")
+		e, err := newLlama(*lib, *model, *threads, room, *text != "", *flash)
 		if err != nil {
 			return err
 		}
