@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,6 @@ import (
 
 	"setun/device"
 	"setun/format/gguf"
-	"setun/ternary"
 )
 
 // ggufNames are the tensors of llama.cpp, by ours without "blocks.N.".
@@ -392,6 +392,23 @@ func (s *ggufSource) floats(name string, _ ...int) ([]float32, error) {
 	return gguf.Floats(t)
 }
 
+func (s *ggufSource) frozen() bool { return s.codes }
+
+func (s *ggufSource) half(name string) ([]uint16, bool, error) {
+	if in, ok := s.f.Info(ggufName(name)); !ok || in.Type != gguf.F16 {
+		return nil, false, nil
+	}
+	t, err := s.tensor(ggufName(name))
+	if err != nil {
+		return nil, false, err
+	}
+	x := make([]uint16, len(t.Data)/2)
+	for i := range x {
+		x[i] = binary.LittleEndian.Uint16(t.Data[2*i:])
+	}
+	return x, true, nil
+}
+
 // scale is what a product with the weight is multiplied by.
 func (s *ggufSource) scale(weight string) (float32, error) {
 	name := strings.TrimSuffix(weight, "weight") + "scale"
@@ -412,21 +429,21 @@ func (s *ggufSource) scale(weight string) (float32, error) {
 	return x[0], nil
 }
 
-func (s *ggufSource) linear(name string, out, in int) (*ternary.Packed, []float32, error) {
+func (s *ggufSource) linear(name string, out, in int) (v values, err error) {
 	there := ggufName(name + ".weight")
 	t, err := s.tensor(there)
 	if err != nil {
-		return nil, nil, err
+		return v, err
 	}
 	scale, err := s.scale(there)
 	if err != nil {
-		return nil, nil, err
+		return v, err
 	}
 	turned := s.turned && (strings.HasSuffix(name, "attn.q") || strings.HasSuffix(name, "attn.k"))
 	if !s.codes {
 		x, err := gguf.Floats(t)
 		if err != nil {
-			return nil, nil, err
+			return v, err
 		}
 		for i := range x {
 			x[i] *= scale
@@ -434,15 +451,15 @@ func (s *ggufSource) linear(name string, out, in int) (*ternary.Packed, []float3
 		if turned {
 			x = separate(x, in, s.dim)
 		}
-		return nil, x, nil
+		return values{floats: x}, nil
 	}
 	codes, scales, err := gguf.Codes(t)
 	if err != nil {
-		return nil, nil, err
+		return v, err
 	}
 	rows, ok := rowScales(scales, out)
 	if !ok {
-		return nil, nil, fmt.Errorf("the blocks of a row of %q differ in scale; read the file with weights fp32 or ternary", there)
+		return v, fmt.Errorf("the blocks of a row of %q differ in scale; read the file with weights fp32 or ternary", there)
 	}
 	for i := range rows {
 		rows[i] *= scale
@@ -453,8 +470,7 @@ func (s *ggufSource) linear(name string, out, in int) (*ternary.Packed, []float3
 	if !s.rows {
 		rows = rows[:1]
 	}
-	p, err := ternary.NewPacked(ternary.Ternary, codes, out, in, rows)
-	return p, nil, err
+	return values{codes: codes, scales: rows}, nil
 }
 
 // perRow reports whether any ternary tensor has rows of different scales.

@@ -210,7 +210,9 @@ func readHF(dev device.Device, dir string, as Weights) (*Model, error) {
 		return nil, fmt.Errorf("it has no tensor %q", hfName("blocks.0.attn.q.weight"))
 	}
 	if src.packed = first.DType == safetensors.U8; src.packed {
-		c.Weights = TernaryWeights
+		if src.thaw = as != ""; !src.thaw {
+			c.Weights = TernaryWeights
+		}
 		src.divide = h.Quant == nil || h.Quant.Linear != "autobitlinear"
 	}
 	if c.Weights == "" {
@@ -219,7 +221,7 @@ func readHF(dev device.Device, dir string, as Weights) (*Model, error) {
 			c.Weights = TernaryWeights
 		}
 	}
-	if c.Weights == TernaryWeights {
+	if c.Weights == TernaryWeights && !src.packed { // masters; the values of codes stay themselves by TWN
 		c.Quant.Rule = ternary.AbsMean
 	}
 	m, err := load(dev, c, src)
@@ -239,6 +241,7 @@ type hfSource struct {
 	where  map[string]*safetensors.File // by tensor
 	used   map[string]bool
 	packed bool
+	thaw   bool // packed layers become floats
 	divide bool // scales are those of the input: 1/scale
 }
 
@@ -327,44 +330,51 @@ func (s *hfSource) read(there string) ([]float32, error) {
 
 func (s *hfSource) floats(name string, _ ...int) ([]float32, error) { return s.read(hfName(name)) }
 
-func (s *hfSource) linear(name string, out, in int) (*ternary.Packed, []float32, error) {
+func (s *hfSource) frozen() bool { return s.packed && !s.thaw }
+
+func (s *hfSource) half(string) ([]uint16, bool, error) { return nil, false, nil }
+
+func (s *hfSource) linear(name string, out, in int) (v values, err error) {
 	there := hfName(name + ".weight")
 	if !s.packed {
-		x, err := s.read(there)
-		return nil, x, err
+		v.floats, err = s.read(there)
+		return v, err
 	}
 	t, err := s.where[there].Tensor(there)
 	if err != nil {
-		return nil, nil, err
+		return v, err
 	}
 	s.used[there] = true
 	if t.DType != safetensors.U8 || out%4 != 0 || len(t.Data) != out/4*in {
-		return nil, nil, fmt.Errorf("%q is %s of %v; packed weights are U8 of [%d %d]", there, t.DType, t.Shape, out/4, in)
+		return v, fmt.Errorf("%q is %s of %v; packed weights are U8 of [%d %d]", there, t.DType, t.Shape, out/4, in)
 	}
 	codes, quarter := make([]int8, out*in), len(t.Data)
 	for i := range codes {
 		c := t.Data[i%quarter] >> (2 * (i / quarter)) & 3
 		if c == 3 {
-			return nil, nil, fmt.Errorf("%q has a byte %#x at %d that is no ternary codes", there, t.Data[i%quarter], i%quarter)
+			return v, fmt.Errorf("%q has a byte %#x at %d that is no ternary codes", there, t.Data[i%quarter], i%quarter)
 		}
 		codes[i] = int8(c) - 1
 	}
 	scale, err := s.read(there + "_scale")
 	if err != nil {
-		return nil, nil, err
+		return v, err
 	}
 	if len(scale) != 1 {
-		return nil, nil, fmt.Errorf("%q has %d scales, not one", there, len(scale))
+		return v, fmt.Errorf("%q has %d scales, not one", there, len(scale))
 	}
 	if s.divide {
 		scale[0] = 1 / scale[0]
 	}
-	p, err := ternary.NewPacked(ternary.Ternary, codes, out, in, scale)
-	return p, nil, err
+	if s.thaw {
+		return values{floats: dequantize(codes, scale)}, nil
+	}
+	return values{codes: codes, scales: scale}, nil
 }
 
 // Open reads a model in any form that this package reads: a GGUF file, a packed file, or a folder of Hugging Face.
-// Weights that are not packed become what as says, see ReadGGUF and ReadHF.
+// With as, all weights become floats to train on as it says; see ReadGGUF, ReadHF and ReadPacked for what they are
+// without.
 func Open(dev device.Device, path string, as Weights) (*Model, error) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -382,5 +392,5 @@ func Open(dev device.Device, path string, as Weights) (*Model, error) {
 	if _, err := io.ReadFull(f, magic[:]); err == nil && string(magic[:]) == "GGUF" {
 		return ReadGGUF(dev, path, as)
 	}
-	return ReadPacked(dev, path)
+	return ReadPacked(dev, path, as)
 }

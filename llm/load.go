@@ -2,6 +2,7 @@ package llm
 
 import (
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -20,8 +21,19 @@ type source interface {
 	check(name string, shape ...int) error
 	// floats gives the values of a parameter of the given shape.
 	floats(name string, shape ...int) ([]float32, error)
-	// linear gives the weight (out, in) of a layer of the blocks: packed codes, or else floats.
-	linear(name string, out, in int) (*ternary.Packed, []float32, error)
+	// half gives a parameter that the source has in half precision; ok is false for others.
+	half(name string) (x []uint16, ok bool, err error)
+	// frozen reports whether layers come as codes.
+	frozen() bool
+	// linear gives the weight (out, in) of a layer of the blocks.
+	linear(name string, out, in int) (values, error)
+}
+
+// values are those of a layer: codes and scales, or else floats.
+type values struct {
+	codes  []int8
+	scales []float32
+	floats []float32
 }
 
 // load builds the model of a Config from a source. Layers whose weights come packed are frozen; the others can be
@@ -30,32 +42,51 @@ func load(dev device.Device, c Config, src source) (*Model, error) {
 	if err := checkAll(c, src); err != nil {
 		return nil, err
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(25)) // what is read and converted is as large as the model
 	mk := tensor.NewMaker(dev, 0)
 	var done []string
-	m, err := build(mk, c, func(name string, in, out int, _ float32) (nn.Layer, error) {
-		p, w, err := src.linear(name, out, in)
+	table := func(name string, rows, cols int, _ float32) (*autograd.Value, error) {
+		done = append(done, name)
+		// Of a model that cannot be trained on, tables in half precision stay so.
+		if src.frozen() {
+			h, ok, err := src.half(name)
+			if err != nil {
+				return nil, err
+			}
+			if ok && len(h) == rows*cols {
+				return autograd.NewConst(tensor.FromHalves(dev, h, rows, cols)), nil
+			}
+		}
+		x, err := src.floats(name, rows, cols)
+		if err != nil {
+			return nil, err
+		}
+		if len(x) != rows*cols {
+			return nil, fmt.Errorf("llm: %s has %d numbers for %d x %d", name, len(x), rows, cols)
+		}
+		return autograd.NewParam(tensor.FromFloats(dev, x, rows, cols)), nil
+	}
+	m, err := build(mk, c, maker{table, func(name string, in, out int, _ float32) (nn.Layer, error) {
+		v, err := src.linear(name, out, in)
 		if err != nil {
 			return nil, err
 		}
 		done = append(done, name+".weight", name+".scale") // a scale that LSQ learned is made from the weight
-		if p == nil {
-			if len(w) != in*out {
-				return nil, fmt.Errorf("llm: %s has %d numbers for %d x %d", name, len(w), out, in)
+		if v.codes == nil {
+			if len(v.floats) != in*out {
+				return nil, fmt.Errorf("llm: %s has %d numbers for %d x %d", name, len(v.floats), out, in)
 			}
-			return linear(mk, tensor.FromFloats(dev, w, out, in), c), nil
+			return linear(mk, tensor.FromFloats(dev, v.floats, out, in), c), nil
 		}
-		if p.Rows != out || p.Cols != in {
-			return nil, fmt.Errorf("llm: %s is %d x %d, the model needs %d x %d", name, p.Rows, p.Cols, out, in)
+		if c.Weights == FP32Weights {
+			return nil, fmt.Errorf("llm: %s has codes, but the model's weights are fp32", name)
 		}
-		if c.Weights == FP32Weights || p.Codebook() != c.codebook() {
-			return nil, fmt.Errorf("llm: %s has %s codes, but the model's weights are %s", name, p.Codebook(), c.Weights)
-		}
-		l, err := ternary.FromPacked(dev, p, c.quant())
+		l, err := ternary.FromCodes(dev, v.codes, out, in, v.scales, c.quant())
 		if err == nil && c.Quant.SubNorm {
 			l.Gain = autograd.NewParam(mk.Fill(1, in))
 		}
 		return l, err
-	})
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -89,9 +120,13 @@ func checkAll(c Config, src source) error {
 		return fmt.Errorf("llm: a context of %d with heads of %d is too long for a file of %d bytes", c.Context, dim, bytes)
 	}
 	null := device.NewNull()
-	m, err := build(tensor.NewMaker(null, 0), c, func(_ string, in, out int, _ float32) (nn.Layer, error) {
-		return &nn.Linear{Weight: autograd.NewParam(tensor.New(null, device.F32, out, in))}, nil
-	})
+	table := func(_ string, rows, cols int, _ float32) (*autograd.Value, error) {
+		return autograd.NewParam(tensor.New(null, device.F32, rows, cols)), nil
+	}
+	m, err := build(tensor.NewMaker(null, 0), c, maker{table, func(_ string, in, out int, _ float32) (nn.Layer, error) {
+		w, err := table("", out, in, 0)
+		return &nn.Linear{Weight: w}, err
+	}})
 	if err != nil {
 		return err
 	}
@@ -117,4 +152,13 @@ func named(path string, err error) error {
 		return err
 	}
 	return fmt.Errorf("%s: %w", path, err)
+}
+
+// dequantize gives codes * scales, one scale or one per row.
+func dequantize(codes []int8, scales []float32) []float32 {
+	x := make([]float32, len(codes))
+	for i, c := range codes {
+		x[i] = float32(c) * scales[i/(len(codes)/len(scales))]
+	}
+	return x
 }

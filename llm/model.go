@@ -50,9 +50,20 @@ func New(mk *tensor.Maker, c Config) (*Model, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return build(mk, c, func(name string, in, out int, scale float32) (nn.Layer, error) {
-		return linear(mk, mk.Normal(nn.InvSqrt(in)*scale, out, in), c), nil
+	return build(mk, c, maker{
+		table: func(_ string, rows, cols int, std float32) (*autograd.Value, error) {
+			return autograd.NewParam(mk.Normal(std, rows, cols)), nil
+		},
+		linear: func(_ string, in, out int, scale float32) (nn.Layer, error) {
+			return linear(mk, mk.Normal(nn.InvSqrt(in)*scale, out, in), c), nil
+		},
 	})
+}
+
+// maker makes the large weights of a model, by their names.
+type maker struct {
+	table  func(name string, rows, cols int, std float32) (*autograd.Value, error) // embedding and head
+	linear func(name string, in, out int, scale float32) (nn.Layer, error)         // layers of the blocks
 }
 
 // linear makes a layer of the blocks from a float weight w (out, in).
@@ -63,8 +74,8 @@ func linear(mk *tensor.Maker, w *tensor.Tensor, c Config) nn.Layer {
 	return ternary.FromWeight(mk, w, false, c.quant())
 }
 
-// build makes the model whose linear layers come from linear, by their names.
-func build(mk *tensor.Maker, c Config, linear func(name string, in, out int, scale float32) (nn.Layer, error)) (*Model, error) {
+// build makes a model with the weights of a maker.
+func build(mk *tensor.Maker, c Config, make maker) (*Model, error) {
 	embedStd, residual := float32(1), float32(1/math.Sqrt(2*float64(c.Depth)))
 	if c.Tied {
 		embedStd = 0.02
@@ -76,7 +87,11 @@ func build(mk *tensor.Maker, c Config, linear func(name string, in, out int, sca
 		return nn.NewRMSNorm(mk, width, c.Eps)
 	}
 	dim := c.Width / c.Heads
-	m := &Model{Embed: nn.NewEmbedding(mk, c.Vocab, c.Width, embedStd), cfg: c}
+	embed, err := make.table("embed.weight", c.Vocab, c.Width, embedStd)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Embed: &nn.Embedding{Weight: embed}, cfg: c}
 	table := tensor.RoPETable(mk.Device, c.Context, dim, c.Theta)
 	for i := range c.Depth {
 		b := &Block{AttnNorm: norm(true, c.Width), MLPNorm: norm(true, c.Width), dropout: c.Dropout}
@@ -98,8 +113,7 @@ func build(mk *tensor.Maker, c Config, linear func(name string, in, out int, sca
 			if l.name == "mlp.gate" && c.MLP == "relu2" {
 				continue
 			}
-			var err error
-			if *l.layer, err = linear(fmt.Sprintf("blocks.%d.%s", i, l.name), l.in, l.out, l.scale); err != nil {
+			if *l.layer, err = make.linear(fmt.Sprintf("blocks.%d.%s", i, l.name), l.in, l.out, l.scale); err != nil {
 				return nil, err
 			}
 		}
@@ -107,7 +121,11 @@ func build(mk *tensor.Maker, c Config, linear func(name string, in, out int, sca
 	}
 	m.Norm = norm(true, c.Width)
 	if !c.Tied {
-		m.Head = &nn.Linear{Weight: autograd.NewParam(mk.Normal(nn.InvSqrt(c.Width), c.Vocab, c.Width))}
+		head, err := make.table("head.weight", c.Vocab, c.Width, nn.InvSqrt(c.Width))
+		if err != nil {
+			return nil, err
+		}
+		m.Head = &nn.Linear{Weight: head}
 	}
 	if err := mk.Device.Sync(); err != nil { // memory ran out
 		return nil, err

@@ -116,18 +116,19 @@ func (c *counter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// ReadPacked reads a packed file into a frozen model on dev.
-func ReadPacked(dev device.Device, path string) (*Model, error) {
+// ReadPacked reads a packed file into a frozen model on dev; or, with as, into one whose layers are floats of the packed
+// values, to train on.
+func ReadPacked(dev device.Device, path string, as Weights) (*Model, error) {
 	f, err := safetensors.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	m, err := readPacked(dev, f)
+	m, err := readPacked(dev, f, as)
 	return m, named(path, err)
 }
 
-func readPacked(dev device.Device, f *safetensors.File) (*Model, error) {
+func readPacked(dev device.Device, f *safetensors.File, as Weights) (*Model, error) {
 	meta := f.Meta()
 	switch {
 	case meta["format"] != packedFormat:
@@ -146,7 +147,10 @@ func readPacked(dev device.Device, f *safetensors.File) (*Model, error) {
 	if c.Weights == FP32Weights {
 		return nil, errors.New("its config names fp32 weights, which are never packed")
 	}
-	src := &packedSource{tensors: map[string]safetensors.Tensor{}, codebook: c.codebook(), perRow: c.Quant.PerRow}
+	src := &packedSource{tensors: map[string]safetensors.Tensor{}, codebook: c.codebook(), perRow: c.Quant.PerRow, thaw: as != ""}
+	if as != "" {
+		c.Weights = as
+	}
 	var all []safetensors.Tensor
 	for _, in := range f.Tensors() {
 		t, err := f.Tensor(in.Name)
@@ -166,6 +170,7 @@ type packedSource struct {
 	tensors  map[string]safetensors.Tensor
 	codebook ternary.Codebook
 	perRow   bool
+	thaw     bool // layers are floats
 }
 
 func (s *packedSource) size() (tensors int, bytes int64) {
@@ -201,10 +206,14 @@ func (s *packedSource) floats(name string, _ ...int) ([]float32, error) {
 	return safetensors.Values[float32](t)
 }
 
-func (s *packedSource) linear(name string, out, in int) (*ternary.Packed, []float32, error) {
+func (s *packedSource) frozen() bool { return !s.thaw }
+
+func (s *packedSource) half(string) ([]uint16, bool, error) { return nil, false, nil }
+
+func (s *packedSource) linear(name string, out, in int) (v values, err error) {
 	t, ok := s.tensors[name]
 	if !ok || t.DType != safetensors.U8 {
-		return nil, nil, fmt.Errorf("it has no packed codes %q", name)
+		return v, fmt.Errorf("it has no packed codes %q", name)
 	}
 	p := &ternary.Packed{Format: "base3", Rows: out, Cols: in}
 	if s.codebook == ternary.Five {
@@ -212,7 +221,7 @@ func (s *packedSource) linear(name string, out, in int) (*ternary.Packed, []floa
 	}
 	f, err := trit.ByName(p.Format)
 	if err != nil {
-		return nil, nil, err
+		return v, err
 	}
 	n := 1
 	if s.perRow {
@@ -220,10 +229,17 @@ func (s *packedSource) linear(name string, out, in int) (*ternary.Packed, []floa
 	}
 	p.Scales, p.Data = make([]float32, n), make([]byte, f.Bytes(out*in))
 	if _, err := binary.Decode(t.Data, binary.LittleEndian, p.Scales); err != nil {
-		return nil, nil, fmt.Errorf("%q has no room for %d scales", name, n)
+		return v, fmt.Errorf("%q has no room for %d scales", name, n)
 	}
 	if err := f.Expand(p.Data, t.Data[4*n:]); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
+		return v, fmt.Errorf("%s: %w", name, err)
 	}
-	return p, nil, nil
+	codes, err := p.Unpack()
+	if err != nil {
+		return v, fmt.Errorf("%s: %w", name, err)
+	}
+	if s.thaw {
+		return values{floats: dequantize(codes, p.Scales)}, nil
+	}
+	return values{codes: codes, scales: p.Scales}, nil
 }

@@ -67,7 +67,7 @@ func TestPacked(t *testing.T) {
 			}
 			want := logits(m)
 			path, size := writePacked(t, m)
-			back, err := llm.ReadPacked(dev, path)
+			back, err := llm.ReadPacked(dev, path, "")
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
@@ -96,7 +96,7 @@ func TestPackedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	path, _ := writePacked(t, m)
-	back, err := llm.ReadPacked(cpu.New(1), path)
+	back, err := llm.ReadPacked(cpu.New(1), path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestPackedErrors(t *testing.T) {
 		if err := os.WriteFile(path, whole[:cut], 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := llm.ReadPacked(dev, path); err == nil {
+		if _, err := llm.ReadPacked(dev, path, ""); err == nil {
 			t.Fatalf("read a file cut to %d bytes", cut)
 		}
 	}
@@ -143,7 +143,7 @@ func TestPackedErrors(t *testing.T) {
 		if err := os.WriteFile(path, bad, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		back, err := llm.ReadPacked(dev, path)
+		back, err := llm.ReadPacked(dev, path, "")
 		if err == nil && back.Config() == m.Config() && !slices.Equal(logits(back), logits(m)) {
 			t.Fatalf("a changed byte %d gives other logits and no error", at)
 		}
@@ -191,7 +191,7 @@ func TestPackedErrors(t *testing.T) {
 		if err := os.WriteFile(bad, b.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := llm.ReadPacked(dev, bad); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := llm.ReadPacked(dev, bad, ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
 		}
 	}

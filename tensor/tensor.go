@@ -47,6 +47,13 @@ func FromInts(dev device.Device, x []int32, shape ...int) *Tensor {
 	return t
 }
 
+// FromHalves copies bits of half precision numbers to a new tensor of type F16.
+func FromHalves(dev device.Device, x []uint16, shape ...int) *Tensor {
+	t := New(dev, device.F16, shape...)
+	upload(t, x)
+	return t
+}
+
 // FromCodes copies host codes to a new I8 tensor on dev.
 func FromCodes(dev device.Device, x []int8, shape ...int) *Tensor {
 	t := New(dev, device.I8, shape...)
@@ -118,15 +125,23 @@ func (t *Tensor) Free() {
 	t.mem = device.Mem{}
 }
 
-// Floats copies a float32 tensor to the host.
+// Floats copies a tensor of float32 or half precision to the host.
 func (t *Tensor) Floats() []float32 {
 	x := make([]float32, t.Len())
 	t.ReadFloats(x)
 	return x
 }
 
-// ReadFloats copies a float32 tensor to x, which must have its length.
-func (t *Tensor) ReadFloats(x []float32) { download(t, x) }
+// ReadFloats copies a tensor of float32 or half precision to x, which must have its length.
+func (t *Tensor) ReadFloats(x []float32) {
+	if t.typ == device.F16 {
+		wide := New(t.dev, device.F32, t.Len())
+		defer wide.Free()
+		Copy(wide, t)
+		t = wide
+	}
+	download(t, x)
+}
 
 // Float is the first element: the value of a scalar.
 func (t *Tensor) Float() float32 {
@@ -155,7 +170,7 @@ func (t *Tensor) SetFloats(x []float32) { upload(t, x) }
 // SetInts copies host integers into t.
 func (t *Tensor) SetInts(x []int32) { upload(t, x) }
 
-func upload[T float32 | int32 | int8 | uint8](t *Tensor, x []T) {
+func upload[T float32 | int32 | int8 | uint8 | uint16](t *Tensor, x []T) {
 	m := device.Wrap(x)
 	checkHost("upload", t, m)
 	t.dev.Upload(t.mem, m)

@@ -1,6 +1,7 @@
 package ternary
 
 import (
+	"fmt"
 	"iter"
 	"math"
 
@@ -241,11 +242,31 @@ func FromPacked(dev device.Device, p *Packed, cfg Config) (*Linear, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkScales(); err != nil {
+	return FromCodes(dev, codes, p.Rows, p.Cols, p.Scales, cfg)
+}
+
+// FromCodes makes a frozen layer of codes (out, in) of cfg's codebook and 1 or out scales.
+func FromCodes(dev device.Device, codes []int8, out, in int, scales []float32, cfg Config) (*Linear, error) {
+	cfg.PerRow = len(scales) != 1
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	l := &Linear{cfg: cfg.withDefaults(), lambda: 1, out: p.Rows, in: p.Cols}
-	l.panels = tensor.NewPanels(dev, codes, p.Rows, p.Cols, cfg.Codebook.Levels())
-	l.scale = tensor.FromFloats(dev, p.Scales, len(p.Scales))
+	cfg = cfg.withDefaults()
+	if out < 1 || in < 1 || len(codes)/in != out || len(codes)%in != 0 {
+		return nil, fmt.Errorf("ternary: %d codes for a weight of %d x %d", len(codes), out, in)
+	}
+	if err := checkScales(scales, out); err != nil {
+		return nil, err
+	}
+	levels := cfg.Codebook.Levels()
+	for i, c := range codes {
+		if int(c) > levels || int(c) < -levels {
+			return nil, fmt.Errorf("ternary: code %d of a weight of %d x %d is %d, not one of the codebook %s", i, out, in, c,
+				cfg.Codebook)
+		}
+	}
+	l := &Linear{cfg: cfg, lambda: 1, out: out, in: in}
+	l.panels = tensor.NewPanels(dev, codes, out, in, levels)
+	l.scale = tensor.FromFloats(dev, scales, len(scales))
 	return l, nil
 }

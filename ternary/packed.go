@@ -63,10 +63,9 @@ func (p *Packed) Unpack() ([]int8, error) {
 	return codes, nil
 }
 
-func (p *Packed) checkScales() error {
-	if len(p.Scales) != 1 && len(p.Scales) != p.Rows {
-		return fmt.Errorf("ternary: %d scales for %d rows; a packed weight has one scale, or one per row",
-			len(p.Scales), p.Rows)
+func checkScales(scales []float32, rows int) error {
+	if len(scales) != 1 && len(scales) != rows {
+		return fmt.Errorf("ternary: %d scales for %d rows; a packed weight has one scale, or one per row", len(scales), rows)
 	}
 	return nil
 }

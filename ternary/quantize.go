@@ -59,7 +59,7 @@ func (p *Packed) Dequantize() ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkScales(); err != nil {
+	if err := checkScales(p.Scales, p.Rows); err != nil {
 		return nil, err
 	}
 	codes, scale := tensor.FromCodes(dev, host, p.Rows, p.Cols), tensor.FromFloats(dev, p.Scales, len(p.Scales))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"image/png"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -131,6 +132,63 @@ func readResult(t *testing.T, dir string) map[string]any {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// TestExport: a trained model leaves in every form, comes back, and scores as before.
+func TestExport(t *testing.T) {
+	text, run := writeText(t, 6000), t.TempDir()
+	must(t, "gopher", gopher(text, run, "-width", "256", "-arch", "bitnet", "-steps", "4")...)
+	score := func(model string) float64 {
+		t.Helper()
+		out := must(t, "gopher", "eval", "-data", text, "-model", model, "-val-windows", "8", "-threads", "1")
+		var bits float64
+		if _, err := fmt.Sscan(out, &bits); err != nil {
+			t.Fatalf("%q: %v", out, err)
+		}
+		return bits
+	}
+	want, dir := score(run), t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	out := must(t, "gopher", "export", "-model", run, "-packed", path("a.setun"), "-safetensors", path("hf"), "-gguf",
+		path("a.gguf"), "-type", "F16")
+	if !strings.Contains(out, "times smaller than float32") {
+		t.Errorf("export printed %q", out)
+	}
+	for _, form := range []string{"a.setun", "hf"} {
+		if got := score(path(form)); got != want {
+			t.Errorf("%s scores %v, the run %v", form, got, want)
+		}
+	}
+	if got := score(path("a.gguf")); math.Abs(got-want) > 0.02 { // floats, with float activations
+		t.Errorf("a.gguf scores %v, the run %v", got, want)
+	}
+	if text := must(t, "gopher", "generate", "-model", path("a.setun"), "-n", "20", "-prompt", "func"); !strings.HasPrefix(text, "func") {
+		t.Errorf("generated %q", text)
+	}
+	// Training goes on from each of them, without blending the quantizer in again.
+	for _, form := range []string{"a.setun", "hf", "a.gguf"} {
+		more := t.TempDir()
+		must(t, "gopher", "-data", text, "-out", more, "-context", "32", "-batch", "4", "-steps", "2", "-threads", "1", "-lr", "1e-5",
+			"-quant-warmup", "0", "-from", path(form))
+		if got := readResult(t, more)["val_bpb"].(float64); math.Abs(got-want) > 0.2 {
+			t.Errorf("two small steps from %s end at %v bits, it had %v", form, got, want)
+		}
+	}
+	for want, args := range map[string][]string{
+		"say what to write":          {"-model", run},
+		`unknown type "TQ9"`:         {"-model", run, "-gguf", path("b"), "-type", "TQ9"},
+		"multiples of 256, not 256":  {"-model", run, "-gguf", path("b")},
+		"I2_S is bitnet.cpp's":       {"-model", run, "-gguf", path("b"), "-type", "I2_S"},
+		"damaged or not safetensors": {"-model", filepath.Join(run, "loss.png"), "-packed", path("b")},
+	} {
+		code, _, stderr := execute(t, command(t, "gopher", append([]string{"export"}, args...)...))
+		if code != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("%v: exit status %d, %q; want %q", args, code, stderr, want)
+		}
+	}
+	if _, err := os.Stat(path("b")); err == nil {
+		t.Error("a refused export left a file")
+	}
 }
 
 func TestGopher(t *testing.T) {

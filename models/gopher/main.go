@@ -75,6 +75,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	rule := f.String("rule", "", "how weights are quantized: twn, absmean or lsq")
 	context_ := f.Int("context", 256, "bytes per sequence")
 	warmup := f.Float64("quant-warmup", 0.3, "share of the run in which quantization is blended in")
+	from := f.String("from", "", "start from the weights and the graph of this model, a `path` as for generate -model")
 	micro := f.Int("accum", 1, "batches per step")
 	evals := f.Int("val-windows", 512, "held-out sequences that the last evaluation reads; those before read an eighth")
 	if err := cli.Parse(f, args); err != nil {
@@ -123,6 +124,12 @@ func trainCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	model, err := llm.New(tensor.NewMaker(dev, fl.Seed), cfg)
+	if *from != "" {
+		if model, _, err = load(*from, dev, cfg.Weights); err == nil {
+			cfg = model.Config()
+			err = fits(cfg, *context_)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -209,7 +216,7 @@ func generateCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	model, _, err := load(*dir, dev)
+	model, _, err := load(*dir, dev, "")
 	if err != nil {
 		return err
 	}
@@ -242,7 +249,7 @@ func exportCommand(args []string) error {
 	if err != nil {
 		return err
 	}
-	model, _, err := load(*dir, dev)
+	model, _, err := load(*dir, dev, "")
 	if err != nil {
 		return err
 	}
@@ -317,7 +324,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	model, meta, err := load(*dir, dev)
+	model, meta, err := load(*dir, dev, "")
 	if err != nil {
 		return err
 	}
@@ -354,13 +361,22 @@ func openText(ctx context.Context, path, ext string) (*data.Text, error) {
 
 const modelUsage = "`path` of a run or of one checkpoint, of a packed file, a GGUF file or a folder of Hugging Face"
 
-// load reads a model from a run's newest checkpoint, from one checkpoint's own folder, or in any other form.
-func load(dir string, dev device.Device) (*llm.Model, saved, error) {
+// fits reports a model that cannot be trained on sequences of n bytes.
+func fits(c llm.Config, n int) error {
+	if n > c.Context {
+		return fmt.Errorf("-context is %d, but the model that -from names has %d", n, c.Context)
+	}
+	return nil
+}
+
+// load reads a model from a run's newest checkpoint, from one checkpoint's own folder, or in any other form; as is that
+// of llm.Open.
+func load(dir string, dev device.Device, as llm.Weights) (*llm.Model, saved, error) {
 	var meta saved
 	st, err := os.Stat(dir)
 	_, noHF := os.Stat(filepath.Join(dir, "config.json"))
 	if err == nil && (!st.IsDir() || noHF == nil) {
-		m, err := llm.Open(dev, dir, "")
+		m, err := llm.Open(dev, dir, as)
 		if err != nil {
 			return nil, meta, err
 		}

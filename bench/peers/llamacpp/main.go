@@ -49,7 +49,7 @@ func run() error {
 	at := flag.String("at", "0,512,4096", "tokens in the context when generation starts")
 	rounds := flag.Int("rounds", 5, "turns of each")
 	only := flag.String("only", "", "setun or llama.cpp")
-	flash := flag.Bool("fa", true, "flash attention in llama.cpp")
+	flash := flag.Bool("fa", false, "flash attention in llama.cpp: slower here, but for an empty context")
 	text := flag.String("check", "", "compare the logits of each byte of this `text`")
 	write := flag.String("write", "", "write a random model to this `file`")
 	flag.Parse()
