@@ -45,7 +45,7 @@ var imports = map[string][]string{
 	"setun/optim/gradq":          {"setun/device", "setun/internal/trit", "setun/optim", "setun/tensor"},
 
 	"setun/data":               {},
-	"setun/format/safetensors": {},
+	"setun/format/safetensors": {"setun/internal/half"},
 	"setun/format/gguf":        {"setun/internal/half"},
 
 	"setun/llm": {"setun/autograd", "setun/data", "setun/device", "setun/format/gguf", "setun/format/safetensors",

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"unicode/utf8"
+
+	"setun/internal/half"
 )
 
 // Info describes one tensor of a File.
@@ -124,11 +126,11 @@ func (f *File) ReadF32(name string) ([]float32, error) {
 			}
 		case F16:
 			for i := range n {
-				y[i] = half(binary.LittleEndian.Uint16(b[2*i:]))
+				y[i] = half.FromF16(binary.LittleEndian.Uint16(b[2*i:]))
 			}
 		case BF16:
 			for i := range n {
-				y[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*i:])) << 16)
+				y[i] = half.FromBF16(binary.LittleEndian.Uint16(b[2*i:]))
 			}
 		}
 		y = y[n:]

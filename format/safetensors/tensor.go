@@ -141,16 +141,3 @@ func dataSize(d DType, shape []int) (int64, error) {
 	}
 	return int64(n), nil
 }
-
-// half converts IEEE 754 binary16 exactly.
-func half(h uint16) float32 {
-	sign := uint32(h&0x8000) << 16
-	exp, man := uint32(h>>10&31), uint32(h&0x3ff)
-	switch exp {
-	case 0: // man * 2^-24
-		return math.Float32frombits(sign | math.Float32bits(float32(man)*0x1p-24))
-	case 31:
-		return math.Float32frombits(sign | 0x7f800000 | man<<13)
-	}
-	return math.Float32frombits(sign | (exp+127-15)<<23 | man<<13)
-}
