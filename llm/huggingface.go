@@ -388,9 +388,13 @@ func Open(dev device.Device, path string, as Weights) (*Model, error) {
 		return nil, atomicfile.Explain("open", path, err)
 	}
 	defer f.Close()
-	var magic [4]byte
-	if _, err := io.ReadFull(f, magic[:]); err == nil && string(magic[:]) == "GGUF" {
+	var head [9]byte
+	n, _ := io.ReadFull(f, head[:])
+	switch {
+	case n > 4 && string(head[:4]) == "GGUF":
 		return ReadGGUF(dev, path, as)
+	case n == len(head) && head[8] == '{': // of safetensors
+		return ReadPacked(dev, path, as)
 	}
-	return ReadPacked(dev, path, as)
+	return nil, fmt.Errorf("llm: %s is no model: name a packed file, a GGUF file, or the folder of a run or of Hugging Face", path)
 }

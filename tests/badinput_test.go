@@ -65,6 +65,7 @@ func TestBadFlags(t *testing.T) {
 		{"gopher", "-optimizer adam", `"adam"|muon, adamw`},
 		{"gopher", "-optimizer trust -direction newton", `"newton"|muon`},
 		{"gopher", "-optimizer trust -clusters layers", `"layers"|tensor`},
+		{"gopher", "-optimizer trust -rho exact", `"exact"|naive`},
 		{"gopher", "-optimizer trust -aux on", `"on"|frozen or online`},
 		{"gopher", "-aux frozen", "optimizer trust"},
 		{"gopher", "-direction sgd", "no trust region"},

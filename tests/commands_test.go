@@ -175,11 +175,11 @@ func TestExport(t *testing.T) {
 		}
 	}
 	for want, args := range map[string][]string{
-		"say what to write":          {"-model", run},
-		`unknown type "TQ9"`:         {"-model", run, "-gguf", path("b"), "-type", "TQ9"},
-		"multiples of 256, not 256":  {"-model", run, "-gguf", path("b")},
-		"I2_S is bitnet.cpp's":       {"-model", run, "-gguf", path("b"), "-type", "I2_S"},
-		"damaged or not safetensors": {"-model", filepath.Join(run, "loss.png"), "-packed", path("b")},
+		"say what to write":         {"-model", run},
+		`unknown type "TQ9"`:        {"-model", run, "-gguf", path("b"), "-type", "TQ9"},
+		"multiples of 256, not 256": {"-model", run, "-gguf", path("b")},
+		"I2_S is bitnet.cpp's":      {"-model", run, "-gguf", path("b"), "-type", "I2_S"},
+		"loss.png is no model":      {"-model", filepath.Join(run, "loss.png"), "-packed", path("b")},
 	} {
 		code, _, stderr := execute(t, command(t, "gopher", append([]string{"export"}, args...)...))
 		if code != 1 || !strings.Contains(stderr, want) {

@@ -27,7 +27,7 @@ import (
 // Flags are the flags of every training command. Set the defaults that differ before Register.
 type Flags struct {
 	Data, Out, Device, Weights, Math, Optimizer, Gradients string
-	Direction, Clusters, Aux                               string
+	Direction, Clusters, Rho, Aux                          string
 	Threads, Batch                                         int
 	LR                                                     float64
 	Seed                                                   uint64
@@ -45,6 +45,8 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Direction, "direction", c.Direction, "of -optimizer trust: muon, adamw, sgd or gradient; empty: muon")
 	f.StringVar(&c.Clusters, "clusters", c.Clusters, "parameters with one radius in -optimizer trust: tensor, rows "+
 		"or global; empty: tensor")
+	f.StringVar(&c.Rho, "rho", c.Rho, "what -optimizer trust expects of a step: quantized, naive (blind to the quantizer), or "+
+		"off: no radius is adapted; empty: quantized")
 	f.StringVar(&c.Aux, "aux", c.Aux, "network that steers -optimizer trust: frozen or online; empty: none")
 	f.StringVar(&c.Gradients, "gradients", c.Gradients, "as a wire would carry them: "+
 		strings.Join(gradq.Kinds, ", ")+"; empty: fp32")
@@ -97,7 +99,7 @@ func (c *Flags) Check() error {
 // Optim is the optimizer that the flags choose.
 func (c *Flags) Optim() optim.Config {
 	return optim.Config{Name: c.Optimizer, LR: float32(c.LR),
-		Trust: optim.Trust{Direction: c.Direction, Clusters: c.Clusters}}
+		Trust: optim.Trust{Direction: c.Direction, Clusters: c.Clusters, Rho: c.Rho}}
 }
 
 // Parse parses args, which must all be flags.
