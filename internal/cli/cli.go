@@ -36,6 +36,7 @@ type Flags struct {
 
 // Register adds the flags to f.
 func (c *Flags) Register(f *flag.FlagSet) {
+	f.String("config", "", "JSON `file` of flags by name, without the dash; the command line wins")
 	f.StringVar(&c.Data, "data", c.Data, "`path` of the data")
 	f.StringVar(&c.Out, "out", c.Out, "`folder` of the run: checkpoints, metrics, result.json")
 	f.StringVar(&c.Weights, "weights", c.Weights, "linear layers: ternary, five or fp32")
@@ -126,6 +127,9 @@ func ParseArgs(f *flag.FlagSet, args []string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%w; see -help", err)
+	}
+	if c := f.Lookup("config"); c != nil && c.Value.String() != "" {
+		return readConfig(f, c.Value.String())
 	}
 	return nil
 }

@@ -193,3 +193,43 @@ func Example() {
 	// <nil> 16
 	// <nil> -weights is "six"; use ternary, five or fp32
 }
+
+func TestConfig(t *testing.T) {
+	write := func(text string) string {
+		path := filepath.Join(t.TempDir(), "c.json")
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	parse := func(args ...string) (Flags, error) {
+		var fl Flags
+		f := flag.NewFlagSet("x", flag.ContinueOnError)
+		fl.Register(f)
+		err := Parse(f, args)
+		return fl, err
+	}
+	path := write(`{"batch": 7, "lr": 1e-3, "optimizer": "trust", "resume": true, "seed": 18446744073709551615}`)
+	fl, err := parse("-config", path, "-batch", "9")
+	if err != nil || fl.Batch != 9 || fl.LR != 1e-3 || fl.Optimizer != "trust" || !fl.Resume || fl.Seed != 1<<64-1 {
+		t.Errorf("%+v, %v", fl, err)
+	}
+	for text, want := range map[string]string{
+		`{"optimiser": "adamw"}`: `"optimiser", which is no flag; did you mean "optimizer"?`,
+		`{"colour": 1}`:          `"colour", which is no flag; see -help`,
+		`{"config": "x"}`:        "which is no flag",
+		`{"batch": "many"}`:      `"batch" is many`,
+		`{"batch": [1]}`:         "want a text, a number",
+		`{"batch": null}`:        "want a text, a number",
+		`[1]`:                    "not a JSON object",
+		`{"batch": 1} {}`:        "something after",
+		``:                       "not a JSON object",
+	} {
+		if _, err := parse("-config", write(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: want %q, got %v", text, want, err)
+		}
+	}
+	if _, err := parse("-config", "nowhere.json"); err == nil || !strings.Contains(err.Error(), "nowhere.json") {
+		t.Errorf("no file: %v", err)
+	}
+}
