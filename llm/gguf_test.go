@@ -9,9 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"setun/device"
 	"setun/device/cpu"
 	"setun/format/gguf"
 	"setun/llm"
+	"setun/llm/llmtest"
 	"setun/tensor"
 	"setun/ternary"
 )
@@ -260,6 +262,62 @@ func TestGGUFErrors(t *testing.T) {
 		}
 		if _, err := llm.ReadGGUF(dev, bad, ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+}
+
+// TestGGUFReference: what is read computes what an independent float64 program does with the file.
+func TestGGUFReference(t *testing.T) {
+	ids := tokens(9, 14, 256)
+	for _, a := range llm.Archs {
+		types := []gguf.Type{gguf.F32, gguf.TQ1_0, gguf.TQ2_0}
+		if a == "bitnet-b1.58" {
+			types = []gguf.Type{gguf.I2_S}
+		}
+		for _, typ := range types {
+			m, err := llm.New(tensor.NewMaker(cpu.New(0), 3), exportable(arch(a)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := writeGGUF(t, m, typ)
+			f, err := gguf.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			ref, err := llmtest.Open(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := ref.Forward(ids, llmtest.PerToken)
+			for _, dev := range []device.Device{cpu.New(0), best(t)} {
+				back, err := llm.ReadGGUF(dev, path, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				d, err := llm.NewDecoder(back, llm.DecoderConfig{Float32: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var far []float64 // of each token
+				y := make([]float32, 256)
+				for i := range ids {
+					if err := d.Next(ids[i:i+1], y); err != nil {
+						t.Fatal(err)
+					}
+					worst := 0.0
+					for j, v := range y {
+						worst = max(worst, math.Abs(float64(v)-want[i][j]))
+					}
+					far = append(far, worst)
+				}
+				d.Free()
+				slices.Sort(far)
+				// An activation on the edge of two codes may fall either way, and caches keep it.
+				if far[len(far)/2] > 1e-5 && typ == gguf.F32 || far[0] > 1e-5 || far[len(far)-1] > 0.05 {
+					t.Errorf("%s, %s on %s: logits differ by %.1e", a, typ, dev.Name(), far)
+				}
+			}
 		}
 	}
 }

@@ -52,6 +52,8 @@ var imports = map[string][]string{
 		"setun/internal/atomicfile", "setun/internal/trit",
 		"setun/nn", "setun/tensor", "setun/ternary"},
 
+	"setun/llm/llmtest": {"setun/format/gguf", "setun/internal/half"},
+
 	"setun/train/checkpoint": {"setun/format/safetensors", "setun/internal/atomicfile"},
 	"setun/train/metrics": {"setun/internal/atomicfile", "setun/internal/rss", "gonum.org/v1/gonum/stat", "github.com/schollz/progressbar/v3",
 		"golang.org/x/term", "gonum.org/v1/plot", "gonum.org/v1/plot/*", "gonum.org/v1/plot/vg/*"},

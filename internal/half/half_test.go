@@ -1,6 +1,7 @@
 package half
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -68,4 +69,10 @@ func TestRounding(t *testing.T) {
 			t.Errorf("BF16(%v) = %#x, want %#x", x, got, want)
 		}
 	}
+}
+
+func ExampleF16() {
+	h := F16(0.1)
+	fmt.Printf("%#04x %v\n", h, FromF16(h))
+	// Output: 0x2e66 0.099975586
 }
