@@ -23,14 +23,13 @@ type Info struct {
 
 // File is the list of what a file holds. Its methods may be called from several goroutines.
 type File struct {
-	name    string // for errors
-	r       io.ReaderAt
-	close   io.Closer
-	meta    map[string]any
-	keys    []string
-	infos   []Info
-	byName  map[string]int
-	version uint32
+	name   string // for errors
+	r      io.ReaderAt
+	close  io.Closer
+	meta   map[string]any
+	keys   []string
+	infos  []Info
+	byName map[string]int
 }
 
 // Open opens a file on disk.
