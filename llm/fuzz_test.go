@@ -30,8 +30,8 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(packed.Bytes())
 	f.Add(float.Bytes())
+	path := filepath.Join(f.TempDir(), "model")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		path := filepath.Join(t.TempDir(), "model")
 		if err := os.WriteFile(path, b, 0o644); err != nil {
 			t.Fatal(err)
 		}

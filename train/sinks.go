@@ -124,7 +124,16 @@ func (s *sinks) sync() error {
 	return s.jsonl.Sync()
 }
 
-// plot draws the loss curves so far.
+// pictures are drawn beside the loss of runs that measure what they show: of a trust region.
+var pictures = []struct {
+	file, key, name, unit string
+	smooth                float64
+}{
+	{"radius.png", "trust/radius", "radius", "relative to the weights at the start", 0},
+	{"rho.png", "trust/rho", "rho", "decrease of the loss, measured over expected", 0.9},
+}
+
+// plot draws the curves so far.
 func (s *sinks) plot() error {
 	if s.jsonl == nil {
 		return nil
@@ -142,7 +151,25 @@ func (s *sinks) plot() error {
 		c.X = append(c.X, float64(rec.Step))
 		c.Y = append(c.Y, s.shown(rec.Values["loss"]))
 	}
-	return metrics.WriteLossPNG(s.path("loss.png"), curves, filepath.Base(s.cfg.Dir), "step", s.lossUnit())
+	title := filepath.Base(s.cfg.Dir)
+	if err := metrics.WriteLossPNG(s.path("loss.png"), curves, title, "step", s.lossUnit()); err != nil {
+		return err
+	}
+	for _, p := range pictures {
+		c := metrics.Curve{Name: p.name, Smooth: p.smooth}
+		for _, rec := range records {
+			if v, ok := rec.Values[p.key]; ok {
+				c.X, c.Y = append(c.X, float64(rec.Step)), append(c.Y, v)
+			}
+		}
+		if len(c.X) == 0 {
+			continue
+		}
+		if err := metrics.WriteLossPNG(s.path(p.file), []metrics.Curve{c}, title, "step", p.unit); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bits reports whether people read this loss in bits per byte.

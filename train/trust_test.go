@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,6 +51,11 @@ func TestTrustResumes(t *testing.T) {
 		}
 		if measured == 0 {
 			t.Errorf("aux %q: nothing was measured", aux)
+		}
+		for _, name := range []string{"radius.png", "rho.png"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }
