@@ -89,6 +89,83 @@ func TestWindowsEpochs(t *testing.T) {
 	}
 }
 
+// TestStrataWindows: every window of an epoch comes once, row i's from part i, and a restored sampler goes on.
+func TestStrataWindows(t *testing.T) {
+	const length, context, batch = 251, 8, 4 // 30 windows, 7 in a part
+	make := func() *Sampler {
+		w, err := NewStrataWindows(NewStream(ramp(length)), batch, context, 42)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	w := make()
+	orders, first := map[string]bool{}, map[int]int{}
+	for epoch := range 100 {
+		starts, phase, order := map[int]bool{}, -1, ""
+		for step := range 7 {
+			if epoch == 3 && step == 2 { // stop and go on
+				again := make()
+				if err := again.Restore(w.State()); err != nil {
+					t.Fatal(err)
+				}
+				w = again
+			}
+			b := mustNext(t, w)
+			for row := range batch {
+				part := b.Rows(row, row+1)
+				start := int(part.Tokens[0])
+				if phase < 0 {
+					phase = start % context
+					first[start]++
+				}
+				if offset := start - phase; offset%context != 0 {
+					t.Fatalf("epoch %d: start %d off the grid %d", epoch, start, phase)
+				}
+				starts[start] = true
+				order += fmt.Sprint(start, " ")
+				if at := start / context; at < 7*row || at > 7*row+7+1 { // windows begin up to two later
+					t.Fatalf("epoch %d: row %d begins at %d", epoch, row, start)
+				}
+			}
+		}
+		if len(starts) != 28 {
+			t.Fatalf("epoch %d: %d different windows of 28", epoch, len(starts))
+		}
+		orders[order] = true
+	}
+	if len(orders) < 95 || len(first) < 20 {
+		t.Errorf("%d different orders in 100 epochs, %d different first windows", len(orders), len(first))
+	}
+	plain := mustWindows(t, NewStream(ramp(length)), batch, context, 42)
+	if err := plain.Restore(w.State()); err == nil {
+		t.Error("shuffled windows went on from the state of strata")
+	}
+	if _, err := NewStrataWindows(NewStream(ramp(20)), 8, 8, 1); err == nil || !strings.Contains(err.Error(), "too few for 8 parts") {
+		t.Errorf("little text: %v", err)
+	}
+}
+
+// Parts are equal thirds of the text: a batch has a window of each.
+func TestStrataWindowsParts(t *testing.T) {
+	text := make([]byte, 3001)
+	for i := range text {
+		text[i] = byte(i / 1000)
+	}
+	w, err := NewStrataWindows(NewStream(text), 3, 10, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 300 {
+		b := mustNext(t, w)
+		for row := range 3 {
+			if got := b.Rows(row, row+1).Tokens[5]; got != int32(row) && got != int32(row)+1 && got != int32(row)-1 {
+				t.Fatalf("row %d begins in part %d", row, got)
+			}
+		}
+	}
+}
+
 func TestWindowsBatchAcrossEpochs(t *testing.T) {
 	s := NewStream(ramp(100))
 	one, four := mustWindows(t, s, 1, 8, 3), mustWindows(t, s, 4, 8, 3)

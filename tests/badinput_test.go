@@ -93,6 +93,7 @@ func TestBadFlags(t *testing.T) {
 		{"fashion", "-model rnn", `"rnn"|mlp or conv`},
 		{"fashion", "-epochs 0", "-epochs is 0|positive"},
 		{"fashion", "-steps -1", "-steps is -1|positive"},
+		{"gopher", "-sampler class", `"class"|shuffled or strata`},
 		{"fashion", "-sampler none", `"none"|shuffled, class`},
 		{"fashion", "-epochs -1", "-epochs is -1|positive"},
 		{"fashion", "-batch 401", "-batch is 401|40 training images|smaller"},

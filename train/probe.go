@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"setun/autograd"
 	"setun/data"
@@ -26,6 +27,26 @@ func VarianceRatio(ctx context.Context, m Model, a, b Source, n int) (float64, e
 		return 0, err
 	}
 	return va / vb, nil
+}
+
+// Stratify chooses between two samplers that draw makes afresh each time: a, balanced by what, if its gradients have at
+// most 0.9 of the variance of b's over 32 batches, else b. It says so in log, and gives the ratio.
+func Stratify(ctx context.Context, m Model, what string, draw func() (a, b *data.Sampler, err error), log io.Writer) (
+	*data.Sampler, float64, error) {
+	a, b, err := draw()
+	if err != nil {
+		return nil, 0, err
+	}
+	ratio, err := VarianceRatio(ctx, m, a, b, 32)
+	if err != nil {
+		return nil, 0, err
+	}
+	fmt.Fprintf(log, "batches balanced by %s: gradients have %.2f of the variance of shuffled batches'\n", what, ratio)
+	if a, b, err = draw(); ratio > 0.9 {
+		fmt.Fprintln(log, "that is not worth it: shuffled batches")
+		return b, ratio, err
+	}
+	return a, ratio, err
 }
 
 // variance is the mean of ||g - mean g||^2 over n batches.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"setun/cluster"
 	"setun/data"
@@ -12,8 +13,7 @@ import (
 	"setun/train"
 )
 
-// sampler makes the source of batches that kind names, and measures what it is worth: the variance of the gradient over
-// that of shuffled batches. Above 0.9 it is not worth its name, and shuffled batches take its place.
+// sampler makes the source of batches that kind names, if it is worth it.
 func sampler(ctx context.Context, kind string, fl cli.Flags, images *data.Images, m *classifier) (*data.Sampler, float64,
 	error) {
 	s := &images.Train
@@ -25,26 +25,12 @@ func sampler(ctx context.Context, kind string, fl cli.Flags, images *data.Images
 	if err != nil {
 		return nil, 0, err
 	}
-	draw := func() (a, b *data.Sampler, err error) {
+	return train.Stratify(ctx, m, kind, func() (a, b *data.Sampler, err error) {
 		if a, err = s.Stratified(fl.Batch, fl.Seed, strata); err == nil {
 			b, err = s.Shuffled(fl.Batch, fl.Seed)
 		}
 		return a, b, err
-	}
-	a, b, err := draw()
-	if err != nil {
-		return nil, 0, err
-	}
-	ratio, err := train.VarianceRatio(ctx, m, a, b, 32)
-	if err != nil {
-		return nil, 0, err
-	}
-	fmt.Printf("batches balanced by %s: gradients have %.2f of the variance of shuffled batches'\n", kind, ratio)
-	if a, b, err = draw(); ratio > 0.9 {
-		fmt.Println("that is not worth it: shuffled batches")
-		return b, ratio, err
-	}
-	return a, ratio, err
+	}, os.Stdout)
 }
 
 // stratify gives each image its stratum.

@@ -76,6 +76,8 @@ func trainCommand(ctx context.Context, args []string) error {
 	context_ := f.Int("context", 256, "bytes per sequence")
 	warmup := f.Float64("quant-warmup", 0.3, "share of the run in which quantization is blended in")
 	from := f.String("from", "", "start from the weights and the graph of this model, a `path` as for generate -model")
+	sampling := f.String("sampler", "shuffled", "shuffled, or strata: each row of a batch from another part of the text, if that "+
+		"makes better gradients")
 	micro := f.Int("accum", 1, "batches per step")
 	evals := f.Int("val-windows", 512, "held-out sequences that the last evaluation reads; those before read an eighth")
 	if err := cli.Parse(f, args); err != nil {
@@ -111,10 +113,6 @@ func trainCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	defer text.Close()
-	windows, err := data.NewWindows(text.Train(), fl.Batch, cfg.Context, fl.Seed)
-	if err != nil {
-		return err
-	}
 	val, err := data.ValWindows(text.Val(), fl.Batch, cfg.Context, *evals)
 	if err != nil {
 		return err
@@ -129,6 +127,26 @@ func trainCommand(ctx context.Context, args []string) error {
 			cfg = model.Config()
 			err = fits(cfg, *context_)
 		}
+	}
+	if err != nil {
+		return err
+	}
+	shuffled := func() (*data.Sampler, error) {
+		return data.NewWindows(text.Train(), fl.Batch, cfg.Context, fl.Seed)
+	}
+	var windows *data.Sampler
+	switch *sampling {
+	case "shuffled":
+		windows, err = shuffled()
+	case "strata":
+		windows, _, err = train.Stratify(ctx, model, "parts of the text", func() (a, b *data.Sampler, err error) {
+			if a, err = data.NewStrataWindows(text.Train(), fl.Batch, cfg.Context, fl.Seed); err == nil {
+				b, err = shuffled()
+			}
+			return a, b, err
+		}, os.Stdout)
+	default:
+		err = fmt.Errorf("-sampler is %q; use shuffled or strata", *sampling)
 	}
 	if err != nil {
 		return err
