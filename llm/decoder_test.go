@@ -52,6 +52,9 @@ func TestDecoder(t *testing.T) {
 			c := small()
 			change(&c)
 			m := frozen(t, dev, c)
+			if testing.Short() && dev.Name() != "simd" && name != "qwen3" {
+				continue
+			}
 			const b, n = 2, 16
 			v := c.Vocab
 			ids := tokens(5, b*n, v)
@@ -155,7 +158,7 @@ func TestDecoderAllocations(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	bytes, objects := (after.TotalAlloc-before.TotalAlloc)/steps, (after.Mallocs-before.Mallocs)/steps
 	t.Logf("%d bytes in %d objects a step of %d layers", bytes, objects, c.Depth)
-	if dev.Name() == "simd" && (objects > 50 || bytes > 8<<10) {
+	if dev.Name() == "simd" && (objects > 100 || bytes > 32<<10) {
 		t.Errorf("a step of %d layers allocates %d bytes in %d objects", c.Depth, bytes, objects)
 	}
 }

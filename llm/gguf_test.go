@@ -61,6 +61,9 @@ func TestGGUF(t *testing.T) {
 		"fp32":         func(c *llm.Config) { c.Weights = llm.FP32Weights },
 		"five":         func(c *llm.Config) { c.Weights = llm.FiveWeights },
 	} {
+		if testing.Short() && name != "llama" && name != "padded" {
+			continue
+		}
 		c := exportable(change)
 		m, err := llm.New(tensor.NewMaker(dev, 3), c)
 		if err != nil {
@@ -122,6 +125,9 @@ func forward(m *llm.Model, ids []int32) []float32 {
 func TestGGUFExact(t *testing.T) {
 	dev := cpu.New(0)
 	for _, a := range []string{"qwen3", "llama", "bitnet"} {
+		if testing.Short() && a != "llama" {
+			continue
+		}
 		m, err := llm.New(tensor.NewMaker(dev, 3), exportable(arch(a)))
 		if err != nil {
 			t.Fatal(err)
@@ -270,6 +276,9 @@ func TestGGUFErrors(t *testing.T) {
 func TestGGUFReference(t *testing.T) {
 	ids := tokens(9, 14, 256)
 	for _, a := range llm.Archs {
+		if testing.Short() && a != "bitnet" {
+			continue
+		}
 		types := []gguf.Type{gguf.F32, gguf.TQ1_0, gguf.TQ2_0}
 		if a == "bitnet-b1.58" {
 			types = []gguf.Type{gguf.I2_S}

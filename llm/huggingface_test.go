@@ -23,6 +23,9 @@ func TestHF(t *testing.T) {
 	ids := tokens(7, 12, 256)
 	for _, a := range llm.Archs {
 		for _, packed := range []bool{false, true} {
+			if testing.Short() && a != "bitnet" {
+				continue
+			}
 			c := exportable(arch(a))
 			c.Hidden = 320
 			m, err := llm.New(tensor.NewMaker(dev, 3), c)
