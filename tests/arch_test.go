@@ -28,7 +28,7 @@ var imports = map[string][]string{
 		"gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
 	"setun/device/simd":         {"setun/device", "setun/device/cpu", "setun/internal/par", "setun/internal/scratch", "golang.org/x/sys/cpu"},
 	"setun/device/cuda":         {"setun/device", "setun/device/cuda/driver", "setun/device/cuda/kernels", "setun/device/simd"},
-	"setun/device/cuda/driver":  {"github.com/ebitengine/purego"},
+	"setun/device/cuda/driver":  {"github.com/ebitengine/purego", "golang.org/x/sys/windows"},
 	"setun/device/cuda/kernels": {},
 	"setun/device/auto":         {"setun/device", "setun/device/cpu", "setun/device/simd"},
 	"setun/device/devicetest":   {"setun/device", "setun/internal/half"},

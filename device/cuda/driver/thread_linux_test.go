@@ -1,0 +1,5 @@
+package driver
+
+import "syscall"
+
+func thread() int { return syscall.Gettid() }
