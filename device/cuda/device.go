@@ -33,8 +33,8 @@ type Device struct {
 	bridged map[string]int
 }
 
-// Open opens the GPU that the driver counts first; the environment variable CUDA_VISIBLE_DEVICES can choose another. The
-// error is driver.ErrNone where there is no GPU to use, and says why.
+// Open opens the first GPU that the kernels run on; the environment variable CUDA_VISIBLE_DEVICES can choose another.
+// The error is driver.ErrNone where there is no GPU to use, and says why.
 func Open() (*Device, error) {
 	drv, err := driver.Open()
 	if err != nil {
@@ -93,6 +93,7 @@ func (d *Device) Sync() error {
 // memory must not be used any more.
 func (d *Device) Close() error {
 	err := d.Sync()
+	d.drv.Sync() // staging memory may be in use even after an error
 	d.up.close(d.drv)
 	d.down.close(d.drv)
 	d.pool.close(d.drv)

@@ -6,7 +6,8 @@
 // interpreter of device/cuda/ptx, on which the tests run.
 //
 // Invariants: work happens in the order of the calls, so memory that is freed may be handed out again at once. Kernels
-// return before they are done; Download and Sync wait. The first error sticks, and kernels after it do nothing; an index
-// outside its table is found on the GPU and becomes the error at the next Download or Sync. Kernels without a native form
-// run on the host by copies, and [Device.Bridged] counts them. Sums have a fixed order: same inputs, same bits.
+// return before they are done; Download and Sync wait. The first error sticks, and kernels after it do nothing; an
+// index outside its table is found on the GPU and becomes the error at the next Download or Sync. Kernels without a
+// native form run on the host by copies, and [Device.Bridged] counts them. Sums have a fixed order: same inputs, same
+// bits.
 package cuda

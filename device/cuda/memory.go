@@ -36,8 +36,8 @@ func (d *Device) Free(m device.Mem) {
 	}
 }
 
-// temp reserves scratch memory until free is called; kernels queued before may still use it then. p is 0 if the device has
-// failed or memory runs out.
+// temp reserves scratch memory until free is called; kernels queued before may still use it then. p is 0 if the device
+// has failed or memory runs out.
 func (d *Device) temp(bytes int) (p uint64, free func()) {
 	if d.failed() {
 		return 0, func() {}
@@ -59,7 +59,8 @@ func (d *Device) reserve(bytes int) uint64 {
 	return uint64(p)
 }
 
-// pool keeps freed device memory by size. All work is on one stream, so memory can be used again as soon as it is freed.
+// pool keeps freed device memory by size. All work is on one stream, so memory can be used again as soon as it is
+// freed.
 type pool struct {
 	mu    sync.Mutex
 	class func(bytes int) int
@@ -74,8 +75,8 @@ func (p *pool) init() {
 	p.free, p.live = map[int][]driver.Ptr{}, map[driver.Ptr]int{}
 }
 
-// sizeClass rounds up to an eighth of the power of two, at least 256 bytes: sizes that vary a little share memory, and at
-// most an eighth is wasted.
+// sizeClass rounds up to an eighth of the power of two, at least 256 bytes: sizes that vary a little share memory, and
+// at most an eighth is wasted.
 func sizeClass(bytes int) int {
 	if bytes <= 256 {
 		return 256

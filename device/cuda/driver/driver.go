@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// A Driver is one GPU: a context and one stream. Work is queued on the stream in the order of the calls; only Sync, Wait
-// and Close wait for it. It is safe for concurrent use, from any goroutine. An error of work that was queued is reported by
-// a later call, and by every one after it: the context is lost then.
+// A Driver is one GPU: a context and one stream. Work is queued on the stream in the order of the calls; only Sync,
+// Wait and Close wait for it. It is safe for concurrent use, from any goroutine. An error of work that was queued is
+// reported by a later call, and by every one after it: the context is lost then.
 type Driver interface {
 	Info() Info
 
@@ -31,7 +31,8 @@ type Driver interface {
 	Unload(m Module) error
 	// Function finds an entry of a module and allows it shared bytes of dynamic shared memory.
 	Function(m Module, name string, shared int) (Function, error)
-	// Launch queues a kernel. Argument i is the low bytes of args[i], as many as parameter i has; args may be reused at once.
+	// Launch queues a kernel. Argument i is the low bytes of args[i], as many as parameter i has; args may be reused at
+	// once.
 	Launch(f Function, grid, block Dim, shared int, args []uint64) error
 
 	// Record marks a place in the stream; Wait waits for it, Elapsed tells the milliseconds between two places that have
@@ -71,8 +72,8 @@ type Info struct {
 }
 
 func (i Info) String() string {
-	return fmt.Sprintf("%s (sm_%d%d, %d multiprocessors, %d MiB, driver %d.%d)", i.Name, i.Major, i.Minor, i.Multiprocessors,
-		i.Memory>>20, i.Version/1000, i.Version%1000/10)
+	return fmt.Sprintf("%s (sm_%d%d, %d multiprocessors, %d MiB, driver %d.%d)", i.Name, i.Major, i.Minor,
+		i.Multiprocessors, i.Memory>>20, i.Version/1000, i.Version%1000/10)
 }
 
 var (

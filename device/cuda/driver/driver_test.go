@@ -139,7 +139,7 @@ func TestOpenFails(t *testing.T) {
 		f := newFake(t)
 		f.fail[call] = 2
 		d, err := open(f.library())
-		if d != nil || err == nil || errors.Is(err, ErrNone) || !errors.Is(err, ErrMemory) || !strings.Contains(err.Error(), "Fake 80: ") {
+		if d != nil || errors.Is(err, ErrNone) || !errors.Is(err, ErrMemory) || !strings.Contains(err.Error(), "Fake 80: ") {
 			t.Errorf("%s fails: %v", call, err)
 		}
 		if f.leaks() != noLeaks {
@@ -195,7 +195,8 @@ func TestSticks(t *testing.T) {
 	}
 	for range 2 {
 		var e *Error
-		if err := d.Sync(); !errors.As(err, &e) || e.Code != 700 || e.Name != "CUDA_ERROR_ILLEGAL_ADDRESS" || errors.Is(err, ErrMemory) {
+		err := d.Sync()
+		if !errors.As(err, &e) || e.Code != 700 || e.Name != "CUDA_ERROR_ILLEGAL_ADDRESS" || errors.Is(err, ErrMemory) {
 			t.Errorf("Sync after a crash: %v", err)
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"unsafe"
 )
 
-// fake is the driver's library in Go, over host memory. Copies happen when somebody waits, so that staging memory which is
-// used again too early shows. A call that ends an operation takes the context off its thread again: an operation that relies on
-// an earlier one to have made it current fails with 201, as it would on another thread.
+// fake is the driver's library in Go, over host memory. Copies happen when somebody waits, so that host memory which is
+// used again too early shows. A call that ends an operation takes the context off its thread again: an operation that
+// relies on an earlier one to have made it current fails with 201, as it would on another thread.
 type fake struct {
 	t       *testing.T
 	mu      sync.Mutex
@@ -257,7 +257,8 @@ func (f *fake) functions() map[string]any {
 // free are the entry points that need no context.
 var free = map[string]bool{"cuInit": true, "cuDriverGetVersion": true, "cuGetErrorName": true, "cuGetErrorString": true,
 	"cuDeviceGetCount": true, "cuDeviceGet": true, "cuDeviceGetName": true, "cuDeviceGetAttribute": true,
-	"cuDeviceTotalMem_v2": true, "cuDevicePrimaryCtxRetain": true, "cuDevicePrimaryCtxRelease_v2": true, "cuCtxSetCurrent": true}
+	"cuDeviceTotalMem_v2": true, "cuDevicePrimaryCtxRetain": true, "cuDevicePrimaryCtxRelease_v2": true,
+	"cuCtxSetCurrent": true}
 
 // more are the calls after which an operation may go on.
 var more = map[string]bool{"cuEventCreate": true, "cuModuleGetFunction": true, "cuStreamSynchronize": true,
@@ -319,8 +320,8 @@ func (f *fake) library() library {
 
 // leaks names what is not given back.
 func (f *fake) leaks() string {
-	return fmt.Sprintf("%d contexts, %d bytes, %d blocks, %d pinned, %d streams, %d modules, %d events", f.retained, f.used,
-		len(f.blocks), len(f.pinned), len(f.streams), len(f.modules), len(f.events))
+	return fmt.Sprintf("%d contexts, %d bytes, %d blocks, %d pinned, %d streams, %d modules, %d events", f.retained,
+		f.used, len(f.blocks), len(f.pinned), len(f.streams), len(f.modules), len(f.events))
 }
 
 const noLeaks = "0 contexts, 0 bytes, 0 blocks, 0 pinned, 0 streams, 0 modules, 0 events"

@@ -16,7 +16,8 @@ const (
 	minMajor   = 8     // compute capability 8.0: bf16 and int8 mma, cp.async
 )
 
-// A library is the driver's library, or a fake one: entry points by name, and how to call them. A call returns the CUresult.
+// A library is the driver's library, or a fake one: entry points by name, and how to call them. A call returns the
+// CUresult.
 type library struct {
 	find func(name string) (uintptr, error)
 	call func(entry uintptr, args []uintptr) uintptr
@@ -390,7 +391,8 @@ func (g *gpu) Load(ptx string) (m Module, err error) {
 	j := &job{options: [2]int32{jitErrorLog, jitErrorLogBytes}}
 	j.values = [2]uintptr{address(&j.log[0]), uintptr(len(j.log) - 1)}
 	err = g.with(func(f *frame) error {
-		err := g.do(cuModuleLoadDataEx, f, address(&f.out[0]), address(&code[0]), 2, address(&j.options[0]), address(&j.values[0]))
+		err := g.do(cuModuleLoadDataEx, f, address(&f.out[0]), address(&code[0]), 2, address(&j.options[0]),
+			address(&j.values[0]))
 		m = Module(f.out[0])
 		return err
 	})
