@@ -103,11 +103,11 @@ func (c Config) Validate() error {
 	}
 	for _, m := range []struct {
 		what string
-		n    int
-	}{{"embedding of vocab x width", c.Vocab * c.Width}, {"projection of width x hidden", c.Width * c.Hidden},
-		{"projection of width x width", c.Width * c.Width}, {"position table of context x width", c.Context * c.Width}} {
-		if m.n > maxMatrix {
-			return fmt.Errorf("llm: the %s has %d numbers; choose smaller sizes", m.what, m.n)
+		rows int
+	}{{"embedding of vocab x width", c.Vocab}, {"projection of width x hidden", c.Hidden},
+		{"projection of width x width", c.Width}, {"position table of context x width", c.Context}} {
+		if n := int64(m.rows) * int64(c.Width); n > maxMatrix {
+			return fmt.Errorf("llm: the %s has %d numbers; choose smaller sizes", m.what, n)
 		}
 	}
 	switch {
