@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"image/png"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"setun/device/auto"
 )
 
 // decode reads a file of figures.
@@ -71,7 +74,7 @@ func TestFlags(t *testing.T) {
 		{"-run (", "-run is \"(\""},
 		{"-run nothing", "matches no case; -list shows"},
 		{"-threads -1", "-threads is -1"},
-		{"-devices gpu", `unknown device "gpu"; use some of simd, cpu`},
+		{"-devices gpu", `unknown device "gpu"; use some of cuda, simd, cpu`},
 		{"-devices auto", `unknown device "auto"`},
 		{"-devices cpu,cpu", `"cpu" twice`},
 		{"-devices simd-mmx", `no tier "mmx"; it has none`},
@@ -80,6 +83,21 @@ func TestFlags(t *testing.T) {
 		if err := run(t.Context(), strings.Fields(c.args)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", c.args, err, c.want)
 		}
+	}
+}
+
+// TestDevices: without a list, a machine without a GPU has the devices it always had; with one, it says what is missing.
+func TestDevices(t *testing.T) {
+	_, err := open("simd,cuda", 1)
+	if err == nil {
+		t.Skip("there is a GPU")
+	}
+	if !errors.Is(err, auto.ErrNone) || !strings.HasPrefix(err.Error(), "-devices: device cuda: no CUDA GPU: ") {
+		t.Errorf("-devices cuda: %v", err)
+	}
+	devs, err := open("", 1)
+	if err != nil || len(devs) != 2 || devs[0].name != "simd" || devs[1].name != "cpu" {
+		t.Errorf("all devices: %v, %v", devs, err)
 	}
 }
 

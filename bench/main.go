@@ -8,6 +8,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -28,7 +29,7 @@ func main() { cli.Main(run) }
 func run(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	pattern := f.String("run", "", "run only the cases whose name matches this `regexp`")
-	names := f.String("devices", strings.Join(auto.Names, ","), "`list` of devices, with commas; also tiers: simd-avx2")
+	names := f.String("devices", "", "`list` of devices, with commas; also tiers: simd-avx2; all if empty")
 	threads := f.Int("threads", 0, "processor threads; 0: all")
 	quick := f.Bool("quick", false, "small sizes and short times")
 	list := f.Bool("list", false, "print the names of the cases and stop")
@@ -92,9 +93,22 @@ type named struct {
 	device.Device
 }
 
-// open opens a list of devices: those of package auto, and "simd-TIER".
+// open opens a list of devices: those of package auto, and "simd-TIER". An empty list is all that this machine has.
 func open(list string, threads int) ([]named, error) {
 	var devs []named
+	if list == "" {
+		for _, name := range auto.Names {
+			dev, err := auto.Open(name, threads)
+			if errors.Is(err, auto.ErrNone) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			devs = append(devs, named{name, dev})
+		}
+		return devs, nil
+	}
 	for name := range strings.SplitSeq(list, ",") {
 		if slices.ContainsFunc(devs, func(d named) bool { return d.name == name }) {
 			return nil, fmt.Errorf("-devices has %q twice", name)

@@ -9,7 +9,7 @@ import (
 	"setun/tensor"
 )
 
-// Quantize packs w (rows, cols), row-major, on the best device of this machine. cfg says codebook, rule and PerRow; what
+// Quantize packs w (rows, cols), row-major, on the processor. cfg says codebook, rule and PerRow; what
 // it says of activations and gradients has no part in this. The rule LSQ, whose scale is learned, is an error, and so
 // is a weight with a NaN or an infinity.
 func Quantize(w []float32, rows, cols int, cfg Config) (*Packed, error) {
@@ -23,7 +23,7 @@ func Quantize(w []float32, rows, cols int, cfg Config) (*Packed, error) {
 	if rows < 1 || cols < 1 || len(w)/cols != rows || len(w)%cols != 0 {
 		return nil, fmt.Errorf("ternary: %d values for a weight of %d x %d", len(w), rows, cols)
 	}
-	dev, err := auto.Open("auto", 0)
+	dev, err := auto.Host(0)
 	if err != nil {
 		return nil, err
 	}
@@ -48,10 +48,10 @@ func Quantize(w []float32, rows, cols int, cfg Config) (*Packed, error) {
 	return NewPacked(cfg.Codebook, l.codes.Codes(), rows, cols, scales)
 }
 
-// Dequantize gives the values codes * scales (Rows, Cols), computed on the best device of this machine. Data that is no
+// Dequantize gives the values codes * scales (Rows, Cols), computed on the processor. Data that is no
 // valid packing is an error.
 func (p *Packed) Dequantize() ([]float32, error) {
-	dev, err := auto.Open("auto", 0)
+	dev, err := auto.Host(0)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func main() {
 	}
 	runtime.GOMAXPROCS(*threads)
 	devs := map[string]device.Device{}
-	for _, name := range auto.Names {
+	for _, name := range []string{"simd", "cpu"} {
 		if devs[name], err = auto.Open(name, *threads); err != nil {
 			log.Fatal("peers: ", err)
 		}
