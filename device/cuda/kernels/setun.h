@@ -1,6 +1,8 @@
 // What the kernels need of CUDA, for clang without a CUDA toolkit. Products and sums are not contracted: where a fused
 // multiply-add is meant, fma says so.
 
+#pragma once
+
 #define KERNEL extern "C" __attribute__((global)) void
 #define INLINE inline __attribute__((device, always_inline))
 #define DEVICE static INLINE
@@ -20,6 +22,7 @@ DEVICE int blockY() { return __nvvm_read_ptx_sreg_ctaid_y(); }
 DEVICE int blockZ() { return __nvvm_read_ptx_sreg_ctaid_z(); }
 DEVICE int blocks() { return __nvvm_read_ptx_sreg_nctaid_x(); }
 DEVICE int blocksY() { return __nvvm_read_ptx_sreg_nctaid_y(); }
+DEVICE int blocksZ() { return __nvvm_read_ptx_sreg_nctaid_z(); }
 DEVICE void barrier() { __syncthreads(); }
 
 // Elements are shared out among all threads: for (EACH(i, n)).
@@ -46,18 +49,11 @@ DEVICE u16 toHalf(float x) { return __builtin_bit_cast(u16, (_Float16)x); }
 // roundCode is roundEven(v) for |v| < 128.
 DEVICE int roundCode(float v) { return (int)bits(v + 12582912.0f) - 0x4b400000; }
 
-// exp2Scale is 2^k * y, for k from -300 on, in two steps, so that the result may be subnormal.
-DEVICE float exp2Scale(float y, int k) {
-	k = k < -300 ? -300 : k > 300 ? 300 : k;
-	int a = k / 2, b = k - a;
-	return y * fromBits((u32)(127 + a) << 23) * fromBits((u32)(127 + b) << 23);
-}
-
-// expf is e^x to about an ulp: e^x = 2^k e^r with |r| <= ln(2)/2, and the Taylor series of e^r.
+// expf is e^x to about an ulp: e^x = 2^k e^r with |r| <= ln(2)/2, and the Taylor series of e^r. 2^k is multiplied in
+// two steps, so that the result may be subnormal.
 DEVICE float expf(float x) {
-	if (!(x < 89)) return x != x ? x : inff();
-	if (x < -104) return 0;
-	float k = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+	x = x < -105 ? -105 : x > 90 ? 90 : x; // 0 and infinity in the end
+	float t = x * 1.44269504f + 12582912.0f, k = t - 12582912.0f;
 	float r = fma(k, -0.693145752f, x); // the leading bits of ln 2
 	r = fma(k, -1.42860677e-6f, r);
 	float p = 1.0f / 5040;
@@ -66,7 +62,9 @@ DEVICE float expf(float x) {
 	p = fma(p, r, 1.0f / 24);
 	p = fma(p, r, 1.0f / 6);
 	p = fma(p, r, 0.5f);
-	return exp2Scale(fma(r * r, p, r) + 1, (int)k);
+	p = fma(r * r, p, r) + 1;
+	int n = (int)(bits(t) - 0x4b400000), half = n >> 1;
+	return p * fromBits((u32)(127 + half) << 23) * fromBits((u32)(127 + n - half) << 23);
 }
 
 // logf is log(x) for normal x > 0: x = 2^k m, log m = 2 atanh((m-1)/(m+1)).
@@ -121,6 +119,8 @@ DEVICE float normalCDF(float x) {
 // Vectors. V is float or float4 in templates, and the code of both is written once.
 typedef float float4 __attribute__((ext_vector_type(4)));
 typedef i8 code4 __attribute__((ext_vector_type(4)));
+typedef u16 half4 __attribute__((ext_vector_type(4)));
+typedef u32 u32x4 __attribute__((ext_vector_type(4)));
 typedef double double4 __attribute__((ext_vector_type(4)));
 
 template <typename V> constexpr int width = sizeof(V) / 4;
@@ -140,6 +140,18 @@ DEVICE void putCodes(i8 *p, float4 v) {
 	*(code4 *)p = code4{(i8)(int)v.x, (i8)(int)v.y, (i8)(int)v.z, (i8)(int)v.w};
 }
 
+// Half precision, in 16 bits.
+template <typename V> DEVICE V getHalf(const u16 *p) {
+	if constexpr (width<V> == 4) {
+		half4 h = *(const half4 *)p;
+		return {half(h.x), half(h.y), half(h.z), half(h.w)};
+	} else {
+		return half(*p);
+	}
+}
+DEVICE void putHalf(u16 *p, float v) { *p = toHalf(v); }
+DEVICE void putHalf(u16 *p, float4 v) { *(half4 *)p = half4{toHalf(v.x), toHalf(v.y), toHalf(v.z), toHalf(v.w)}; }
+
 // map is f of each element.
 template <typename F> DEVICE float map(F f, float x) { return f(x); }
 template <typename F> DEVICE float4 map(F f, float4 x) { return {f(x.x), f(x.y), f(x.z), f(x.w)}; }
@@ -152,8 +164,13 @@ template <typename F> DEVICE float4 map(F f, float4 x, float4 y) {
 template <typename Op> DEVICE float fold(float x) { return x; }
 template <typename Op> DEVICE float fold(float4 x) { return Op::of(Op::of(x.x, x.y), Op::of(x.z, x.w)); }
 
-// aligned reports whether all addresses are those of vectors.
-template <typename... P> DEVICE bool aligned(P... p) { return ((u64(p) | ...) & 15) == 0; }
+// aligned reports whether all addresses are those of vectors of four, and all counts whole numbers of them.
+DEVICE u64 misfit(const float *p) { return (u64)p; }
+DEVICE u64 misfit(const u16 *p) { return (u64)p << 1; }
+DEVICE u64 misfit(const i8 *p) { return (u64)p << 2; }
+DEVICE u64 misfit(long n) { return (u64)n << 2; }
+DEVICE u64 misfit(int n) { return (u64)n << 2; }
+template <typename... P> DEVICE bool aligned(P... p) { return ((misfit(p) | ...) & 15) == 0; }
 
 // vectors calls f(v, i) for all i < n, v being a value of the type of the vector at i: float4 if wide, else float.
 template <typename F> DEVICE void vectors(long n, bool wide, F f) {
@@ -181,6 +198,14 @@ DEVICE u64 shuffle(u64 x, int lanes) {
 }
 DEVICE double shuffle(double x, int lanes) {
 	return __builtin_bit_cast(double, shuffle(__builtin_bit_cast(u64, x), lanes));
+}
+
+// broadcast is x of one lane.
+DEVICE u32 broadcast(u32 x, int lane) { return __nvvm_shfl_sync_idx_i32(-1, x, lane, 31); }
+DEVICE double broadcast(double x, int lane) {
+	u64 b = __builtin_bit_cast(u64, x);
+	b = (u64)broadcast((u32)(b >> 32), lane) << 32 | broadcast((u32)b, lane);
+	return __builtin_bit_cast(double, b);
 }
 
 struct Sum {
@@ -217,12 +242,14 @@ struct Words {
 };
 DEVICE Words philox(u64 key, u64 counter) {
 	u32 c0 = (u32)counter, c1 = (u32)(counter >> 32), c2 = 0, c3 = 0, k0 = (u32)key, k1 = (u32)(key >> 32);
+#pragma unroll
 	for (int r = 0; r < 10; r++) {
-		u64 p0 = (u64)0xD2511F53 * c0, p1 = (u64)0xCD9E8D57 * c2;
-		c0 = (u32)(p1 >> 32) ^ c1 ^ k0;
-		c2 = (u32)(p0 >> 32) ^ c3 ^ k1;
-		c1 = (u32)p1;
-		c3 = (u32)p0;
+		u32 h0 = __nvvm_mulhi_ui(0xD2511F53, c0), l0 = 0xD2511F53 * c0;
+		u32 h1 = __nvvm_mulhi_ui(0xCD9E8D57, c2), l1 = 0xCD9E8D57 * c2;
+		c0 = h1 ^ c1 ^ k0;
+		c1 = l1;
+		c2 = h0 ^ c3 ^ k1;
+		c3 = l0;
 		k0 += 0x9E3779B9;
 		k1 += 0xBB67AE85;
 	}
