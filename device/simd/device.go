@@ -17,7 +17,7 @@ var _ device.Device = (*Device)(nil)
 type Device struct {
 	*cpu.Device
 	tier Tier
-	bf16 bool // the processor multiplies bfloat16
+	bf16 bool // bfloat16 is faster than float32
 }
 
 // Tier is an instruction set, best last.
@@ -28,9 +28,10 @@ const (
 	AVX2               // AVX2 and FMA
 	AVX512             // F, BW, DQ, VL
 	VNNI               // AVX512 and VNNI
+	AMX                // VNNI and the matrix tiles of AMX, int8 and bfloat16
 )
 
-var tierNames = [...]string{"none", "avx2", "avx512", "vnni"}
+var tierNames = [...]string{"none", "avx2", "avx512", "vnni", "amx"}
 
 func (t Tier) String() string { return tierNames[t] }
 
@@ -66,7 +67,7 @@ func NewTier(threads int, t Tier) *Device {
 	if t > best {
 		panic(fmt.Sprintf("simd: this processor does not run %s", t))
 	}
-	return &Device{cpu.New(threads), t, t >= AVX512 && hasBF16}
+	return &Device{cpu.New(threads), t, t == AMX || t >= AVX512 && fastBF16}
 }
 
 // Name is "simd".

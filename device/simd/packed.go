@@ -102,7 +102,7 @@ func (p *packed) panel(j, i, end int) {
 	for i < end {
 		rows := min(packedRows, end-i)
 		switch {
-		case p.tier == VNNI && (rows > 1 || p.blocks <= 1<<15):
+		case p.tier >= VNNI && (rows > 1 || p.blocks <= 1<<15):
 			p.tile(packedVNNI[rows-1], panel, i, j, cols)
 		case rows < 4:
 			rows = 1

@@ -19,6 +19,7 @@ const (
 	blockRows = 48 // rows of A a task: a multiple of every tile's
 	few       = 4  // rows at which packing B does not pay
 
+	cachedB    = 1 << 19 // bytes of B that stay in the second-level cache
 	callGroups = 1 << 16 // groups that the tiles of one call multiply: 1.5 million cycles
 )
 
@@ -43,15 +44,16 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 		p.mode, p.bias = addBias, scratch.Get[float32](p.panels*panelCols)
 		clear(p.bias.X[copy(p.bias.X, bias0[:n]):])
 	}
-	if k%4 == 0 {
-		p.a = xq0
-	} else {
+	own := p.depth != k
+	if own {
 		p.ownA()
+	} else {
+		p.a = xq0
 	}
 	d.prepare(p.panels, 4*panelCols*k, func(j int) { p.packRows(j, codes0) }, m, k, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			row := xq0[i*k:][:k]
-			if k%4 != 0 {
+			if own {
 				to := p.a[i*p.depth:][:p.depth]
 				clear(to[copy(to, row):])
 			}
@@ -153,12 +155,13 @@ const (
 type qproduct struct {
 	c       []float32
 	m, n, k int
-	depth   int // k in whole groups
+	depth   int // k in whole groups, or tiles
+	rows    int // of A a task
 	panels  int
 	mode    int
 	rs      []float32
 
-	// A is rows of depth codes, or with turned, blocks of [depth/4][blockRows][4].
+	// A is rows of depth codes, or with turned, blocks of [depth/4][blockRows][4], for AMX of [depth/64][tileRows][64].
 	a      []int8
 	turned bool
 	comp   scratch.Buf[int32] // -128 * the sum of a row
@@ -174,7 +177,10 @@ var qproducts = sync.Pool{New: func() any { return new(qproduct) }}
 
 func (d *Device) newQProduct(m, n, k int) *qproduct {
 	p := qproducts.Get().(*qproduct)
-	p.m, p.n, p.k, p.depth, p.panels = m, n, k, (k+3)&^3, ceil(n, panelCols)
+	p.m, p.n, p.k, p.depth, p.rows, p.panels = m, n, k, (k+3)&^3, blockRows, ceil(n, panelCols)
+	if d.tier == AMX {
+		p.depth, p.rows = (k+63)&^63, blockRowsAMX
+	}
 	p.comp = scratch.Get[int32](ceil(m, blockRows) * blockRows)
 	p.b = scratch.Get[uint8](p.panels * panelCols * p.depth)
 	return p
@@ -191,7 +197,7 @@ func (p *qproduct) free() {
 }
 
 func (p *qproduct) ownA() {
-	p.mine = scratch.Get[int8](ceil(p.m, blockRows) * blockRows * p.depth)
+	p.mine = scratch.Get[int8](ceil(p.m, p.rows) * p.rows * p.depth)
 	p.a = p.mine.X
 }
 
@@ -255,23 +261,35 @@ func (p *qproduct) packCols(j int, codes []int8, ld, k int) {
 	}
 }
 
-// qmultiply computes all tiles: a panel stays in cache while the blocks of rows pass.
+// qmultiply computes all tiles, row by row of blocks: c is written page after page. A B too large for the cache is kept
+// a panel at a time instead, while the blocks of rows pass.
 func (d *Device) qmultiply(p *qproduct) {
-	blocks := ceil(p.m, blockRows)
-	work := blockRows * panelCols * p.depth / 64 // cycles
-	par.Each(d.Threads, p.panels*blocks, max(1, 1<<15/work), qblocks{d, p, blocks}, qblocks.run)
+	blocks := ceil(p.m, p.rows)
+	work := p.rows * panelCols * p.depth / 64 // cycles
+	if d.tier == AMX {
+		work /= 8
+	}
+	par.Each(d.Threads, p.panels*blocks, max(1, 1<<15/work), qblocks{d, p, blocks, len(p.b.X) <= cachedB}, qblocks.run)
 }
 
 type qblocks struct {
 	d      *Device
 	p      *qproduct
 	blocks int // of rows
+	byRow  bool
 }
 
 func (q qblocks) run(lo, hi int) {
 	for t := lo; t < hi; t++ {
 		j, b := t/q.blocks, t%q.blocks
-		q.d.qblock(q.p, b*blockRows, j*panelCols)
+		if q.byRow {
+			b, j = t/q.p.panels, t%q.p.panels
+		}
+		if q.d.tier == AMX {
+			q.p.blockAMX(b*q.p.rows, j*panelCols)
+		} else {
+			q.d.qblock(q.p, b*q.p.rows, j*panelCols)
+		}
 	}
 }
 
@@ -306,7 +324,7 @@ func (d *Device) qblock(p *qproduct, i, j int) {
 			tiles = min(tiles, max(1, callGroups/groups))
 			kernel := tiles1[d.tier]
 			switch {
-			case d.tier == VNNI:
+			case d.tier >= VNNI:
 				kernel = tilesVNNI[mr-1]
 			case mr == 4:
 				kernel = tiles4[d.tier]
@@ -324,8 +342,8 @@ type tileKernel func(c *float32, ldc int, a *int8, ars, aks int, b *uint8, group
 // By rows, or by tier.
 var (
 	tilesVNNI = [...]tileKernel{qtile1VNNI, qtile2VNNI, qtile3VNNI, qtile4VNNI, qtile5VNNI, qtile6VNNI}
-	tiles1    = [VNNI + 1]tileKernel{AVX2: qtile1AVX2, AVX512: qtile1AVX512}
-	tiles4    = [VNNI + 1]tileKernel{AVX2: qtile4AVX2, AVX512: qtile4AVX512}
+	tiles1    = [AMX + 1]tileKernel{AVX2: qtile1AVX2, AVX512: qtile1AVX512}
+	tiles4    = [AMX + 1]tileKernel{AVX2: qtile4AVX2, AVX512: qtile4AVX512}
 )
 
 // qdot is QLinear for few rows: dot products with the rows of codes as they are.
@@ -356,7 +374,7 @@ func (d *Device) qdot(y []float32, xq []int8, xs []float32, codes []int8, ws, bi
 func (d *Device) qdots(sum []int32, x, codes []int8) {
 	k := len(x)
 	fast, deep := len(sum)&^3, k&^15
-	if d.tier == VNNI {
+	if d.tier >= VNNI {
 		deep = k
 		if fast > 0 {
 			qdotVNNI(&sum[0], &x[0], &codes[0], k, k, fast/4, -128*d.sumCodes(x))
@@ -448,9 +466,9 @@ func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
 	top, s := scratch.Get[float32](n), scratch.Get[float32](n)
 	defer top.Free()
 	defer s.Free()
-	maxima, codes := gradColMaxAVX2, gradColAVX2
+	maxima := gradColMaxAVX2
 	if d.tier >= AVX512 {
-		maxima, codes = gradColMaxAVX512, gradColAVX512
+		maxima = gradColMaxAVX512
 	}
 	clear(top.X)
 	d.prepare(p.panels, 4*panelCols*m, func(j int) { p.packCols(j, xq, p.n, m) }, groups, bytes, func(lo, hi int) {
@@ -481,25 +499,17 @@ func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
 	}
 	sums := p.comp.X[:n]
 	clear(sums)
+	if d.tier == AMX {
+		d.gradTiles(p, dy, xs, s.X)
+		return
+	}
 	par.For(d.Threads, groups, max(1, taskBytes/bytes), func(lo, hi int) {
 		buf := scratch.Get[int32](n)
 		defer buf.Free()
 		mine := buf.X
 		clear(mine)
 		for g := lo; g < hi; g++ {
-			i := 4 * g
-			if i+4 <= m {
-				codes(&p.word(0, g)[0], blockRows*p.depth, &mine[0], &dy[i*n], n, &xs[i], &s.X[0], n)
-				continue
-			}
-			for j := range n {
-				w := p.word(j, g)
-				clear(w)
-				for r := i; r < m; r++ {
-					w[r-i] = roundCode(float32(float32(dy[r*n+j]*xs[r]) * s.X[j]))
-					mine[j] += int32(w[r-i])
-				}
-			}
+			d.gradGroup(p, g, mine, dy[4*g*n:], xs[4*g:min(4*g+4, m)], s.X)
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -507,6 +517,27 @@ func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
 			sums[j] -= 128 * v
 		}
 	})
+}
+
+// gradGroup quantizes the rows of dy that have a scale in xs, at most four, to group g, and adds the codes to sums.
+func (d *Device) gradGroup(p *qproduct, g int, sums []int32, dy, xs, s []float32) {
+	n := len(s)
+	if len(xs) == 4 {
+		codes := gradColAVX2
+		if d.tier >= AVX512 {
+			codes = gradColAVX512
+		}
+		codes(&p.word(0, g)[0], blockRows*p.depth, &sums[0], &dy[0], n, &xs[0], &s[0], n)
+		return
+	}
+	for j := range n {
+		w := p.word(j, g)
+		clear(w)
+		for r, x := range xs {
+			w[r] = roundCode(float32(float32(dy[r*n+j]*x) * s[j]))
+			sums[j] += int32(w[r])
+		}
+	}
 }
 
 // magnitude is |v| as an ordered integer: NaN is above Inf, which is above all numbers.

@@ -12,8 +12,11 @@ var best = func() Tier {
 		return AVX2
 	case !x.HasAVX512VNNI:
 		return AVX512
+	case !x.HasAMXTile || !x.HasAMXInt8 || !x.HasAMXBF16 || !allowAMX():
+		return VNNI
 	}
-	return VNNI
+	return AMX
 }()
 
-var hasBF16 = cpu.X86.HasAVX512BF16
+// fastBF16: VDPBF16PS does twice the work of a float32 multiply-add. Where there are tiles it does not, and is slower.
+var fastBF16 = cpu.X86.HasAVX512BF16 && !cpu.X86.HasAMXBF16

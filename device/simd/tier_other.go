@@ -4,4 +4,4 @@ package simd
 
 const best = None
 
-const hasBF16 = false
+const fastBF16 = false
