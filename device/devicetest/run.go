@@ -16,7 +16,14 @@ import (
 // Run checks a device. open gives a fresh device each time: one for the kernels, others for the errors that stick.
 func Run(t *testing.T, open func() device.Device) {
 	t.Helper()
-	run(goT{t}, open, nil, !testing.Short())
+	run(goT{t}, open, nil, testing.Short(), 1)
+}
+
+// RunSmall is Run for devices that are simulated: without the sizeable cases, and of the others one in every of each
+// kernel, at least one.
+func RunSmall(t *testing.T, open func() device.Device, every int) {
+	t.Helper()
+	run(goT{t}, open, nil, true, every)
 }
 
 // T is what the suite needs of *testing.T, so that its own tests can watch it fail.
@@ -32,18 +39,16 @@ func (t goT) Run(name string, f func(T)) bool {
 	return t.T.Run(name, func(t *testing.T) { f(goT{t}) })
 }
 
-// run runs the suite, or the kernels and specials that only names, with the sizeable cases or without.
-func run(t T, open func() device.Device, only map[string]bool, sizeable bool) {
+// run runs the suite, or the kernels and specials that only names; without the sizeable cases if small; one case in
+// every of each kernel.
+func run(t T, open func() device.Device, only map[string]bool, small bool, every int) {
 	dev := open()
 	for _, tb := range tables() {
 		if only != nil && !only[tb.kernel] {
 			continue
 		}
 		t.Run(tb.kernel, func(t T) {
-			for _, c := range tb.cases {
-				if c.sizeable && !sizeable {
-					continue
-				}
+			for _, c := range tb.pick(small, every) {
 				t.Run(c.name, func(t T) { check(t, dev, c) })
 			}
 		})
@@ -70,6 +75,18 @@ var specials = []struct {
 type table struct {
 	kernel string
 	cases  []kase
+}
+
+// pick gives the cases to run: all but the sizeable ones if small, one in every of them.
+func (tb table) pick(small bool, every int) (ks []kase) {
+	all := tb.cases
+	if small {
+		all = slices.DeleteFunc(slices.Clone(all), func(k kase) bool { return k.sizeable })
+	}
+	for i := max(min(every/2, len(all)-1), 0); i < len(all); i += every {
+		ks = append(ks, all[i])
+	}
+	return ks
 }
 
 // tables lists the suite, a kernel a table.
