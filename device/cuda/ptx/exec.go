@@ -104,27 +104,26 @@ type fault struct {
 }
 
 type warp struct {
-	k          *kernel
-	blk        *block
-	id         int
-	exist      uint32
-	alive      uint32
-	frags      []*frag
-	r32        []col32
-	r64        []col64
-	p          []uint32
-	t32        col32
-	t64        col64
-	off        col64 // offsets of a memory instruction
-	carry      uint32
-	line       int32
-	steps      int64
-	cache      []*alloc
-	local      []byte
-	pending    []asyncCopy // of the open group
-	groups     [][]asyncCopy
-	clock      clock
-	nonUniform bool
+	k       *kernel
+	blk     *block
+	id      int
+	exist   uint32
+	alive   uint32
+	frags   []*frag
+	r32     []col32
+	r64     []col64
+	p       []uint32
+	t32     col32
+	t64     col64
+	off     col64 // offsets of a memory instruction
+	carry   uint32
+	line    int32
+	steps   int64
+	cache   []*alloc
+	local   []byte
+	pending []*asyncCopy // begun, in no group yet
+	groups  []group
+	clock   clock
 }
 
 func (w *warp) fail(code int, lane int, format string, args ...any) {
@@ -134,7 +133,7 @@ func (w *warp) fail(code int, lane int, format string, args ...any) {
 func (w *warp) start() {
 	w.alive = w.exist
 	w.frags = append(w.frags[:0], &frag{mask: w.exist})
-	w.pending, w.groups = w.pending[:0], w.groups[:0]
+	w.forget()
 	w.carry = 0
 }
 

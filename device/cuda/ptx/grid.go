@@ -194,6 +194,9 @@ func (b *block) prepare(l *launch) {
 // start sets the block's place in the grid and what is fresh in each block.
 func (b *block) start(at driver.Dim) {
 	b.at = at
+	for _, w := range b.warps {
+		w.forget()
+	}
 	for i := range b.shared {
 		b.shared[i] = 0xff
 	}

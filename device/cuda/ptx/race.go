@@ -24,7 +24,9 @@ type shadow struct {
 	lines  []int32  // of the writes
 	base   uint32   // times up to here are of other blocks
 	same   int      // a store wrote one granule by several lanes
-	atomic bool     // what is written now is
+	// What kind of access the next one is.
+	atomic, async bool
+	whole         bool // a read by all lanes of the warp, whichever names the address
 }
 
 const (
@@ -134,7 +136,7 @@ func (w *warp) ordered(v, lane int, t uint32, me int) bool {
 	if v != w.id {
 		return false
 	}
-	return lane == me || lane != several && c.met != nil && c.met[lane][me] >= t
+	return lane == me || lane < several && me < several && c.met != nil && c.met[lane][me] >= t
 }
 
 func (s *shadow) read(w *warp, off *col64, m uint32, size uint64) {
@@ -157,7 +159,7 @@ func (s *shadow) read(w *warp, off *col64, m uint32, size uint64) {
 			}
 			r := &s.reads[g*s.warps+w.id]
 			if t := now | uint32(i); *r != t {
-				if *r >= now {
+				if *r >= now || s.whole {
 					t = now | several
 				}
 				*r = t
@@ -182,7 +184,11 @@ func (s *shadow) checkRead(w *warp, g, lane int, x uint64) {
 		return
 	}
 	th := int(x & 0x3ff)
-	if !w.ordered(th>>5, th&31, t, lane) {
+	me := lane
+	if s.whole {
+		me = several + 1
+	}
+	if !w.ordered(th>>5, th&31, t, me) {
 		s.race(w, g, lane, "reads", x, "written by")
 	}
 }
@@ -192,8 +198,11 @@ func (s *shadow) write(w *warp, off *col64, m uint32, size uint64) {
 		return
 	}
 	kind := uint64(0)
-	if s.atomic {
+	switch {
+	case s.atomic:
 		kind = atomicBit
+	case s.async:
+		kind = asyncBit
 	}
 	s.mark(w, off, m, size, kind)
 }
