@@ -5,29 +5,16 @@ package ptx
 func postDominators(blocks []basic) {
 	n := len(blocks)
 	exit := n
+	for i := range blocks {
+		blocks[i].exit = exit
+	}
 	succ := make([][]int32, n)
 	pred := make([][]int32, n+1) // of the graph, which are the successors of the reversed one
 	for i := range blocks {
-		b := &blocks[i]
-		switch b.end {
-		case endBranch:
-			succ[i] = append(succ[i], b.target)
-			if b.guard != 0 {
-				succ[i] = append(succ[i], int32(i+1))
-			}
-		case endSwitch:
-			succ[i] = append(succ[i], b.targets...)
-		case endExit, endTrap:
-			succ[i] = append(succ[i], int32(exit))
-			if b.guard != 0 {
-				succ[i] = append(succ[i], int32(i+1))
-			}
-		default:
-			succ[i] = append(succ[i], int32(i+1))
-		}
-		for _, s := range succ[i] {
+		blocks[i].successors(i, func(s int) {
+			succ[i] = append(succ[i], int32(s))
 			pred[s] = append(pred[s], int32(i))
-		}
+		})
 	}
 	// Postorder of the reversed graph from the exit.
 	number := make([]int, n+1)
@@ -95,4 +82,26 @@ func postDominators(blocks []basic) {
 			blocks[i].join = -1
 		}
 	}
+}
+
+// successors calls f for the blocks that may follow block i. The exit has the number of blocks.
+func (b *basic) successors(i int, f func(s int)) {
+	switch b.end {
+	case endBranch:
+		f(int(b.target))
+		if b.guard == 0 {
+			return
+		}
+	case endSwitch:
+		for _, t := range b.targets {
+			f(int(t))
+		}
+		return
+	case endExit, endTrap:
+		f(b.exit)
+		if b.guard == 0 {
+			return
+		}
+	}
+	f(i + 1)
 }

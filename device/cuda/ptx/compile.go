@@ -77,29 +77,30 @@ type paramReg struct {
 }
 
 type compiler struct {
-	file    *file
-	fn      *function
-	k       *kernel
-	addrs   map[string]uint64 // of .global and .const variables
-	regs    map[string]reg
-	vars    map[string]*variable
-	s       *stmt
-	m       mods
-	cur     []inst
-	uses    []use
-	defs    []use
-	flow    []flow // by basic block
-	blocks  []basic
-	labels  map[string]int
-	lists   map[string][]string
-	end     *basic // how the current block ends
-	members func(w *warp, m uint32) uint32
-	minMem  int // smallest access to memory that may be shared
-	expand  int
+	file          *file
+	fn            *function
+	k             *kernel
+	addrs         map[string]uint64 // of .global and .const variables
+	regs          map[string]reg
+	vars          map[string]*variable
+	s             *stmt
+	m             mods
+	cur           []inst
+	uses          []use
+	defs          []use
+	flow          []flow // by basic block
+	read, written marks
+	blocks        []basic
+	labels        map[string]int
+	lists         map[string][]string
+	end           *basic // how the current block ends
+	members       func(w *warp, m uint32) uint32
+	minMem        int // smallest access to memory that may be shared
+	expand        int
 }
 
 // flow is what a block reads before it writes it, and what it surely writes.
-type flow struct{ use, def map[use]bool }
+type flow struct{ use, def []use }
 
 // mods are the modifiers of an opcode that no one has asked about yet.
 type mods []string
@@ -743,19 +744,37 @@ func (c *compiler) statement() {
 // note adds the operands of an instruction to its block's dataflow.
 func (c *compiler) note() {
 	for len(c.flow) <= len(c.blocks) {
-		c.flow = append(c.flow, flow{map[use]bool{}, map[use]bool{}})
+		c.flow = append(c.flow, flow{})
 	}
 	f := &c.flow[len(c.blocks)]
 	for _, u := range c.uses {
-		if !f.def[u] {
-			f.use[u] = true
+		if c.mark(&c.read, u, false) && c.mark(&c.written, u, false) {
+			c.mark(&c.read, u, true)
+			f.use = append(f.use, u)
 		}
 	}
 	for _, d := range c.defs {
-		if c.s.guard == "" {
-			f.def[d] = true
+		if c.s.guard == "" && c.mark(&c.written, d, true) {
+			f.def = append(f.def, d)
 		}
 	}
+}
+
+// marks has for each register the last block, and one, in which something happened to it.
+type marks [3][]int32
+
+// mark reports whether it has not happened to u in this block, and says that it now has.
+func (c *compiler) mark(m *marks, u use, set bool) bool {
+	l := &m[u.bank]
+	if int(u.index) >= len(*l) {
+		*l = append(*l, make([]int32, int(u.index)+1-len(*l)+64)...)
+	}
+	now := int32(len(c.blocks) + 1)
+	fresh := (*l)[u.index] != now
+	if set {
+		(*l)[u.index] = now
+	}
+	return fresh
 }
 
 // close ends the current block. Instructions that end one have left how in c.end.
@@ -768,7 +787,7 @@ func (c *compiler) close(b basic) {
 		b.members, c.members = c.members, nil
 	}
 	for len(c.flow) <= len(c.blocks) {
-		c.flow = append(c.flow, flow{map[use]bool{}, map[use]bool{}})
+		c.flow = append(c.flow, flow{})
 	}
 	if b.line == 0 && c.s != nil {
 		b.line = int32(c.s.line)
@@ -779,52 +798,43 @@ func (c *compiler) close(b basic) {
 // undefined finds the registers that are live at the entry.
 func (c *compiler) undefined() {
 	n := len(c.blocks)
-	live := make([]map[use]bool, n)
-	for i := range live {
-		live[i] = map[use]bool{}
-		for u := range c.flow[i].use {
-			live[i][u] = true
+	start := [3]int{0, c.k.nP, c.k.nP + c.k.n32}
+	words := (start[bank64] + c.k.n64 + 63) / 64
+	set := func(list []use) []uint64 {
+		s := make([]uint64, words)
+		for _, u := range list {
+			i := start[u.bank] + int(u.index)
+			s[i/64] |= 1 << (i % 64)
 		}
+		return s
 	}
-	merge := func(i int, s int32) bool {
-		changed := false
-		for u := range live[s] {
-			if !c.flow[i].def[u] && !live[i][u] {
-				live[i][u] = true
-				changed = true
-			}
-		}
-		return changed
+	live, def := make([][]uint64, n), make([][]uint64, n)
+	for i := range live {
+		live[i], def[i] = set(c.flow[i].use), set(c.flow[i].def)
 	}
 	for changed := true; changed; {
 		changed = false
 		for i := n - 1; i >= 0; i-- {
-			b := &c.blocks[i]
-			switch b.end {
-			case endBranch:
-				changed = merge(i, b.target) || changed
-				if b.guard != 0 {
-					changed = merge(i, int32(i+1)) || changed
+			c.blocks[i].successors(i, func(s int) {
+				if s == n {
+					return
 				}
-			case endSwitch:
-				for _, t := range b.targets {
-					changed = merge(i, t) || changed
+				for j, x := range live[s] {
+					if x &^= def[i][j] | live[i][j]; x != 0 {
+						live[i][j] |= x
+						changed = true
+					}
 				}
-			case endExit, endTrap:
-				if b.guard != 0 {
-					changed = merge(i, int32(i+1)) || changed
-				}
-			default:
-				changed = merge(i, int32(i+1)) || changed
+			})
+		}
+	}
+	for b := bankP; b <= bank64; b++ {
+		for i := range [...]int{c.k.nP, c.k.n32, c.k.n64}[b] {
+			if j := start[b] + i; live[0][j/64]>>(j%64)&1 != 0 {
+				c.k.undefined = append(c.k.undefined, use{b, int32(i)})
 			}
 		}
 	}
-	for u := range live[0] {
-		c.k.undefined = append(c.k.undefined, u)
-	}
-	slices.SortFunc(c.k.undefined, func(a, b use) int {
-		return int(a.bank)*1<<24 + int(a.index) - int(b.bank)*1<<24 - int(b.index)
-	})
 }
 
 // opcodes compile statements by the first word of their opcode.

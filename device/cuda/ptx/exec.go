@@ -64,6 +64,7 @@ type basic struct {
 	targets []int32 // of a switch
 	index   int32   // its register
 	uniform bool    // bra.uni
+	exit    int     // the number of blocks
 	join    int32   // immediate post-dominator, or -1: the lanes never meet again
 	members func(w *warp, m uint32) uint32
 	bar     *barInst
