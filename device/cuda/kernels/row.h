@@ -3,10 +3,10 @@
 // device/cuda chooses one for the shape.
 
 #define ROWS(name, params, args) \
-	KERNEL LAUNCH(BLOCK) name##Warp4 params { name<32, float4, true> args; } \
-	KERNEL LAUNCH(BLOCK) name##Block4 params { name<BLOCK, float4, true> args; } \
-	KERNEL LAUNCH(BLOCK) name##Warp1 params { name<32, float, false> args; } \
-	KERNEL LAUNCH(BLOCK) name##Block1 params { name<BLOCK, float, false> args; }
+	KERNEL LAUNCH(BLOCK, 2) name##Warp4 params { name<32, float4, true> args; } \
+	KERNEL LAUNCH(BLOCK, 2) name##Block4 params { name<BLOCK, float4, true> args; } \
+	KERNEL LAUNCH(BLOCK, 2) name##Warp1 params { name<32, float, false> args; } \
+	KERNEL LAUNCH(BLOCK, 2) name##Block1 params { name<BLOCK, float, false> args; }
 
 // for (ROW(r, rows)) loops over the rows of these T threads.
 #define ROW(r, rows) \

@@ -8,7 +8,7 @@
 #define DEVICE static INLINE
 #define SHARED static __attribute__((device, shared))
 #define BLOCK 256 // threads of every launch that does not say otherwise
-#define LAUNCH(n) __attribute__((launch_bounds(n)))
+#define LAUNCH(...) __attribute__((launch_bounds(__VA_ARGS__))) // threads, blocks to a multiprocessor
 
 typedef unsigned char u8;
 typedef signed char i8;
@@ -212,7 +212,8 @@ struct Sum {
 	template <typename T> static INLINE T of(T a, T b) { return a + b; }
 };
 struct Max {
-	template <typename T> static INLINE T of(T a, T b) { return a > b ? a : b; } // b if a is NaN
+	template <typename T> static INLINE T of(T a, T b) { return a > b ? a : b; }
+	static INLINE float of(float a, float b) { return __builtin_fmaxf(a, b); } // the other one if one is NaN
 };
 
 template <typename Op, typename T> DEVICE T warpReduce(T x) {

@@ -4,10 +4,11 @@
 
 // A NaN in the row, an infinity at its top, or nothing but minus infinities: all NaN.
 template <int T, typename V, bool keep> DEVICE void softmax(float *y, const float *x, long rows, int cols) {
+	auto max = [](float a, float b) { return Max::of(a, b); }; // NaN is not above
 	for (ROW(r, rows)) {
 		Row<T, V, keep> row(x + r * cols, cols);
 		V top = -inff(), sum = 0;
-		share<T, V, keep>(cols, [&](int k, int j) { top = map(Max::of<float>, row.at(k, j), top); });
+		share<T, V, keep>(cols, [&](int k, int j) { top = map(max, row.at(k, j), top); });
 		float m = reduce<Max, T>(fold<Max>(top));
 		share<T, V, keep>(cols, [&](int k, int j) {
 			V e = map(expFast, row.at(k, j) - m);
