@@ -3,6 +3,9 @@
 package simd
 
 import (
+	"math"
+	"unsafe"
+
 	"setun/internal/par"
 	"setun/internal/scratch"
 )
@@ -12,6 +15,7 @@ import (
 const (
 	tileRows     = 32  // rows of a strip
 	tileBytes    = 64  // of a row of A in one step
+	stepWords    = 16  // the same in pairs of bfloat16
 	blockRowsAMX = 128 // rows of A a task
 	tileSums     = tileRows * 32
 )
@@ -56,6 +60,133 @@ func (p *qproduct) blockAMX(i, j int) {
 			&p.comp.X[i], &p.rs[i], &p.cs.X[j], bias, p.mode, cols, high, strips, &shapes[high][0], &buf.X[0])
 		i += strips * high
 		rows -= strips * high
+	}
+}
+
+// tiledGemm is a product in bfloat16: pairs along k are words, B is packed in panels of words.
+type tiledGemm struct {
+	gemm
+	words          int // k in pairs, in whole steps
+	packed         []float32
+	panels, bm, bn int
+}
+
+const blockWords = 16 * stepWords // of A and B that pass before the next columns
+
+// multiplyTiles computes g in bfloat16. A is rounded block by block, which stays in the cache for all columns.
+func (d *Device) multiplyTiles(g gemm, threads int) {
+	const w = panelCols
+	words := ceil(g.k, 2*stepWords) * stepWords
+	nc := min(g.n, max(w, packBytes/4/words/w*w))
+	g.symmetric = g.symmetric && nc == g.n && g.bias == nil
+	for j := 0; j < g.n; j += nc {
+		t := tiledGemm{gemm: g, words: words}
+		t.n, t.c, t.b = min(nc, g.n-j), g.c[j:], g.b.at(0, j)
+		if g.bias != nil {
+			t.bias = g.bias[j:]
+		}
+		t.panels = ceil(t.n, w)
+		buf := scratch.Get[float32](t.panels * w * words)
+		t.packed = buf.X
+		par.Each(threads, t.panels, 1+(taskBytes/4)/(w*words), t, tiledGemm.pack)
+		t.bm, t.bn = blockSizes(t.m, t.panels, par.Threads(threads))
+		par.Each(threads, ceil(t.m, t.bm)*ceil(t.panels, t.bn), 1, t, tiledGemm.blocks)
+		buf.Free()
+	}
+	g.mirror(w, threads)
+}
+
+// pack rounds panels [lo, hi) of B.
+func (t tiledGemm) pack(lo, hi int) {
+	const w = panelCols
+	for ; lo < hi; lo++ {
+		dst, b, n := t.packed[lo*w*t.words:][:w*t.words], t.b.at(0, lo*w), min(w, t.n-lo*w)
+		if b.cs == 1 {
+			pairRows(dst, w, b.x, b.rs, t.k, n, t.words)
+			continue
+		}
+		rows := scratch.Get[float32](n * t.words)
+		for j := range n {
+			roundRow(rows.X[j*t.words:][:t.words], b.x[j*b.cs:][:t.k])
+		}
+		turn(dst, w, rows.X, t.words, n, t.words)
+		rows.Free()
+	}
+}
+
+// roundRow rounds a row to pairs, 0 beyond its end.
+func roundRow(dst, src []float32) {
+	to := unsafe.Slice((*uint16)(unsafe.Pointer(&dst[0])), 2*len(dst))
+	clear(to[len(src):])
+	roundRowAVX512(&to[0], &src[0], len(src))
+}
+
+// pairRows rounds k rows of n elements, ss apart, and puts two of them into one of words, ds apart; 0 beyond.
+func pairRows(dst []float32, ds int, src []float32, ss, k, n, words int) {
+	if k > 1 {
+		roundPairsAVX512(&dst[0], 4*ds, &src[0], 4*ss, k/2, n)
+	}
+	for l := k / 2; l < words; l++ {
+		row := dst[l*ds:][:n]
+		clear(row)
+		if 2*l < k {
+			for j, v := range src[2*l*ss:][:n] {
+				row[j] = math.Float32frombits(uint32(bfloat16(v)))
+			}
+		}
+	}
+}
+
+func (t tiledGemm) blocks(lo, hi int) {
+	cols := ceil(t.panels, t.bn)
+	rows, turned := scratch.Get[float32](t.bm*blockWords), scratch.Get[float32](t.bm*blockWords)
+	sums := scratch.Get[float32](tileSums)
+	defer rows.Free()
+	defer turned.Free()
+	defer sums.Free()
+	for ; lo < hi; lo++ {
+		i, p := lo/cols*t.bm, lo%cols*t.bn
+		t.block(i, min(t.bm, t.m-i), p, min(t.bn, t.panels-p), rows.X, turned.X, &sums.X[0])
+	}
+}
+
+// block computes rows [i, i+m) of n panels from panel p on.
+func (t *tiledGemm) block(i, m, p, n int, rows, turned []float32, sums *float32) {
+	const w = panelCols
+	for l := 0; l < t.words; l += blockWords {
+		words := min(blockWords, t.words-l)
+		a, k := t.a.at(i, 2*l), min(2*words, t.k-2*l)
+		if a.cs == 1 {
+			for r := range m {
+				roundRow(rows[r*words:][:words], a.x[r*a.rs:][:k])
+			}
+		} else {
+			pairRows(turned, m, a.x, a.cs, k, m, words)
+			turn(rows, words, turned, m, words, m)
+		}
+		beta, bias := t.beta, t.bias
+		if l > 0 {
+			beta, bias = 1, nil
+		}
+		for j := p; j < p+n; j++ {
+			first, b := 0, (*float32)(nil)
+			if t.symmetric { // strips above the diagonal
+				first = max(0, j*w-i) / tileRows * tileRows
+			}
+			if bias != nil {
+				b = &bias[j*w]
+			}
+			for r := first; r < m; {
+				strips, high := max(1, (m-r)/tileRows), min(m-r, tileRows)
+				kernel := bstrip32AMX
+				if high <= 16 {
+					kernel = bstrip16AMX
+				}
+				kernel(&t.c[(i+r)*t.ldc+j*w], t.ldc, &rows[r*words], 4*words, &t.packed[(j*t.words+l)*w], 4*w, words/stepWords,
+					t.alpha, beta, b, min(w, t.n-j*w), high, strips, &shapes[high][0], sums)
+				r += strips * high
+			}
+		}
 	}
 }
 

@@ -13,6 +13,10 @@ import (
 // multiplyBF16 computes g in bfloat16. VDPBF16PS multiplies pairs along k: a pair is a word of 32 bits, which all but the
 // tile moves as the float32 that it is not.
 func (d *Device) multiplyBF16(g gemm, threads int) {
+	if d.tier == AMX {
+		d.multiplyTiles(g, threads)
+		return
+	}
 	k := ceil(g.k, 2)
 	a, b := scratch.Get[float32](g.m*k), scratch.Get[float32](g.n*k)
 	defer a.Free()

@@ -142,6 +142,11 @@ func (d *Device) multiply(g gemm, threads int) {
 		d.gemmBlocks(p, buf.X, threads)
 		buf.Free()
 	}
+	g.mirror(w, threads)
+}
+
+// mirror completes a symmetric C that was computed up to panels of w columns.
+func (g gemm) mirror(w, threads int) {
 	if g.symmetric {
 		par.Each(threads, ceil(g.n, w), 1+serial/(w*g.n), mirror{w, g}, mirror.run)
 	}
@@ -150,13 +155,14 @@ func (d *Device) multiply(g gemm, threads int) {
 // mirror copies what lies below the diagonal to above it, in blocks of w.
 type mirror struct {
 	w int
-	gemm
+	g gemm
 }
 
-func (g mirror) run(lo, hi int) {
+func (m mirror) run(lo, hi int) {
+	g, w := &m.g, m.w
 	for ; lo < hi; lo++ {
-		for i, j := lo*g.w, (lo+1)*g.w; j < g.n; j += g.w {
-			turn(g.c[i*g.ldc+j:], g.ldc, g.c[j*g.ldc+i:], g.ldc, min(g.w, g.n-j), g.w)
+		for i, j := lo*w, (lo+1)*w; j < g.n; j += w {
+			turn(g.c[i*g.ldc+j:], g.ldc, g.c[j*g.ldc+i:], g.ldc, min(w, g.n-j), w)
 		}
 	}
 }
