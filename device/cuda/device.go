@@ -27,7 +27,8 @@ type Device struct {
 	pool  pool
 	up    uploads
 	down  downloads
-	calls sync.Pool // of *arguments
+	calls sync.Pool     // of *arguments
+	math  atomic.Uint32 // device.Math, see SetMath
 
 	mu      sync.Mutex
 	bridged map[string]int

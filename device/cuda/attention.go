@@ -1,0 +1,146 @@
+package cuda
+
+import (
+	"fmt"
+
+	"setun/device"
+	"setun/device/cuda/driver"
+)
+
+// An attentionForm is a form of the attention kernels: for heads of at most dim elements, queries and keys in tiles
+// of rows. half: products are on tensor cores, of bfloat16.
+type attentionForm struct {
+	name      string
+	dim, rows int
+	threads   int
+	shared    int // bytes, dynamic
+	half      bool
+}
+
+// forms are those of a kernel that keeps so many tiles in shared memory, and one of weights in float32.
+func forms(tiles, halfTiles int, sizes ...[2]int) (all []attentionForm) {
+	for _, dim := range []int{64, 128} {
+		all = append(all, attentionForm{fmt.Sprint(dim), dim, 64, 128, halfTiles * 2 * 64 * (dim + 8), true})
+	}
+	for _, s := range sizes {
+		dim, rows := s[0], s[1]
+		all = append(all, attentionForm{fmt.Sprintf("%dx%d", dim, rows), dim, rows, rows * rows / 16,
+			4 * rows * (tiles*(dim+4) + rows + 4), false})
+	}
+	return all
+}
+
+var (
+	forwardForms  = forms(2, 3, [2]int{64, 64}, [2]int{128, 64}, [2]int{256, 32})
+	backwardForms = forms(4, 4, [2]int{32, 32}, [2]int{64, 64}, [2]int{128, 64}, [2]int{128, 32}, [2]int{256, 32})
+)
+
+// form is the first form that takes heads of dim and has its shared memory.
+func (d *Device) form(forms []attentionForm, dim int) (attentionForm, bool) {
+	half := device.Math(d.math.Load()) == device.MathBF16
+	for _, f := range forms {
+		if dim <= f.dim && (half || !f.half) && f.shared <= max(d.info.SharedPerBlock, 48<<10) {
+			return f, true
+		}
+	}
+	return attentionForm{}, false
+}
+
+func (f attentionForm) kernel(which string) string {
+	if f.half {
+		which = "Half" + which
+	}
+	return "attention" + which + f.name
+}
+
+const (
+	decodeQueries = 16 // fewer queries take the form for decoding
+	decodeRows    = 8  // as in attention.cu
+	decodeKeys    = 64
+	decodeDim     = 256
+	decodeParts   = 64 // at most, of the keys
+)
+
+// shapeArgs are the arguments SHAPE of the kernels, the scale, and whether all rows lie on boundaries of four.
+func shapeArgs(s device.AttentionShape, mems ...device.Mem) (args [11]uint64) {
+	step, head := s.Strides()
+	vec := s.Dim%4 == 0
+	for _, m := range mems {
+		vec = vec && addr(m)%uint64(4*m.Type().Size()) == 0
+	}
+	return [...]uint64{num(s.Queries), num(s.Keys), num(s.Heads), num(s.Heads / s.KVHeads), num(s.Dim), num(step),
+		num(head), num(s.KV()), flag(s.Causal), f32(s.Scale), flag(vec)}
+}
+
+func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
+	if out.IsZero() || s.Batch <= 0 || s.Queries <= 0 || s.Heads <= 0 || s.KVHeads <= 0 || s.Dim <= 0 || d.failed() {
+		return
+	}
+	halves := k.Type() == device.F16
+	if s.Queries < decodeQueries && s.Dim <= decodeDim && k.Type() == v.Type() {
+		d.decode(out, lse, q, k, v, s, halves)
+		return
+	}
+	f, ok := d.form(forwardForms, s.Dim)
+	if !ok || k.Type() != v.Type() {
+		d.Bridge.Attention(out, lse, q, k, v, s)
+		return
+	}
+	args := []uint64{addr(out), addr(lse), addr(q), addr(k), addr(v), flag(halves)}
+	shape := shapeArgs(s, out, q, k, v)
+	d.launch(f.kernel(""), driver.Dim{X: ceil(s.Queries, f.rows), Y: s.Heads, Z: s.Batch}, driver.Dim{X: f.threads},
+		f.shared, append(args, shape[:]...)...)
+}
+
+// decode is attention of few queries. The keys are cut into parts so that there are about two blocks a multiprocessor.
+func (d *Device) decode(out, lse, q, k, v device.Mem, s device.AttentionShape, halves bool) {
+	groups := s.KVHeads * ceil(s.Queries*(s.Heads/s.KVHeads), decodeRows)
+	tiles := max(1, ceil(s.Keys, decodeKeys))
+	parts := max(1, min(2*d.info.Multiprocessors/(groups*s.Batch), tiles, decodeParts))
+	length := ceil(tiles, parts) * decodeKeys
+	parts = max(1, ceil(s.Keys, length))
+	rows := s.Batch * s.Heads * s.Queries
+	part := uint64(0)
+	if parts > 1 {
+		p, free := d.temp(4 * parts * rows * (s.Dim + 2))
+		defer free()
+		part = p
+	}
+	args := []uint64{addr(out), addr(lse), addr(q), addr(k), addr(v), flag(halves), part, num(length)}
+	shape := shapeArgs(s, k, v)
+	d.launch("attentionDecode", driver.Dim{X: parts, Y: groups, Z: s.Batch}, driver.Dim{X: blockSize}, 0,
+		append(args, shape[:]...)...)
+	if parts > 1 {
+		d.each("attentionCombine", rows*s.Dim, addr(out), addr(lse), part, num(parts), num(rows), num(s.Queries),
+			num(s.Heads), num(s.Dim))
+	}
+}
+
+func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s device.AttentionShape) {
+	if dq.IsZero() && dk.IsZero() && dv.IsZero() || s.Batch <= 0 || s.Queries <= 0 || s.Keys <= 0 || s.Heads <= 0 ||
+		s.KVHeads <= 0 || s.Dim <= 0 || d.failed() {
+		return
+	}
+	f, ok := d.form(backwardForms, s.Dim)
+	if !ok {
+		d.Bridge.AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v, s)
+		return
+	}
+	rows := s.Batch * s.Queries * s.Heads
+	delta, free := d.temp(4 * rows)
+	defer free()
+	d.launch("attentionDelta", driver.Dim{X: ceil(rows, blockSize/32)}, driver.Dim{X: blockSize}, 0, delta, addr(dout),
+		addr(out), num(rows), num(s.Queries), num(s.Heads), num(s.Dim))
+	args := []uint64{addr(dout), addr(lse), delta, addr(q), addr(k), addr(v)}
+	shape := shapeArgs(s, dq, dk, dv, dout, q, k, v)
+	args = append(args, shape[:]...)
+	block := driver.Dim{X: f.threads}
+	if !dk.IsZero() || !dv.IsZero() {
+		d.launch(f.kernel("KV"), driver.Dim{X: ceil(s.Keys, f.rows), Y: s.KVHeads, Z: s.Batch}, block, f.shared,
+			append([]uint64{addr(dk), addr(dv)}, args...)...)
+	}
+	if !dq.IsZero() {
+		d.launch(f.kernel("Q"), driver.Dim{X: ceil(s.Queries, f.rows), Y: s.Heads, Z: s.Batch}, block, f.shared,
+			append([]uint64{addr(dq)}, args...)...)
+	}
+}
