@@ -10,7 +10,10 @@ import (
 	"setun/internal/scratch"
 )
 
-const packedRows = 8 // rows of activations of the largest tile
+const (
+	packedRows  = 8 // rows of activations of the largest tile
+	packedTiles = 9 // rows from which AMX pays
+)
 
 // packed is a product with codes in panels. A task is a panel and some rows of activations, with all of the sums.
 type packed struct {
@@ -51,6 +54,10 @@ func (d *Device) PackedLinear(y, xq, xs, panels, ws, bias device.Mem, m, n, k, l
 	p.tier, p.y, p.m, p.n, p.panels, p.ws, p.bias, p.xs = d.tier, y0, m, n, panels0, ws0, bias0, xs0
 	p.blocks = device.PanelBlocks(k, levels)
 	p.depth = p.blocks * device.PanelDepth
+	plane := p.depth / levels
+	if d.tier == AMX && m >= packedTiles {
+		p.depth = ceil(p.depth, tileBytes) * tileBytes
+	}
 	if len(ws0) == 1 {
 		for i := range p.same {
 			p.same[i] = ws0[0]
@@ -64,7 +71,7 @@ func (d *Device) PackedLinear(y, xq, xs, panels, ws, bias device.Mem, m, n, k, l
 			row := p.x[i*p.depth:][:p.depth]
 			clear(row)
 			for l := range levels { // each plane meets the same activations
-				copy(row[l*p.depth/levels:], xq0[i*k:][:k])
+				copy(row[l*plane:], xq0[i*k:][:k])
 			}
 		}
 	}
@@ -99,6 +106,10 @@ func (p *packed) panel(j, i, end int) {
 	panel := p.panels[j*p.blocks*size:][:p.blocks*size]
 	j *= device.PanelRows
 	cols := min(device.PanelRows, p.n-j)
+	if p.depth%tileBytes == 0 && p.tier == AMX && end-i >= packedTiles {
+		p.tiles(panel, i, end, j, cols)
+		return
+	}
 	for i < end {
 		rows := min(packedRows, end-i)
 		switch {
@@ -114,6 +125,32 @@ func (p *packed) panel(j, i, end int) {
 			}
 		}
 		i += rows
+	}
+}
+
+// tiles computes rows [i, end) of activations, columns [j, j+cols), on AMX, from the panel at a byte a code.
+func (p *packed) tiles(panel []uint8, i, end, j, cols int) {
+	codes, sums := scratch.Get[uint8](device.PanelRows*p.depth), scratch.Get[int32](tileSums)
+	defer codes.Free()
+	defer sums.Free()
+	unpackPanelAVX512(&codes.X[0], &panel[0], p.blocks)
+	ws, bias, mode := &p.same[0], (*float32)(nil), overwrite
+	if len(p.ws) > 1 {
+		ws = &p.ws[j]
+	}
+	if p.bias != nil {
+		bias, mode = &p.bias[j], addBias
+	}
+	for i < end {
+		strips, high := max(1, (end-i)/tileRows), min(end-i, tileRows)
+		strips = min(strips, max(1, callGroups/p.depth))
+		kernel := qstrip32AMX
+		if high <= 16 {
+			kernel = qstrip16AMX
+		}
+		kernel(&p.y[i*p.n+j], p.n, &p.x[i*p.depth], p.depth, tileBytes, &codes.X[0], 4*device.PanelRows, p.depth/tileBytes,
+			&p.comp.X[i], &p.xs[i], ws, bias, mode, cols, high, strips, &shapes[high][0], &sums.X[0])
+		i += strips * high
 	}
 }
 
