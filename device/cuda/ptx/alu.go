@@ -35,20 +35,6 @@ func canon64(x float64) float64 {
 	return x
 }
 
-// fma32 is a*b+c rounded once. The product is exact in float64; the sum there, rounded again, is wrong only if it lies
-// halfway between two float32 and was inexact, or is subnormal: then it is rounded to odd first.
-func fma32(a, b, c float32) float32 {
-	p, z := float64(a)*float64(b), float64(c)
-	s := p + z
-	u := math.Float64bits(s)
-	if u&(1<<29-1) != 1<<28 && u>>52&0x7ff > 897 {
-		return float32(s)
-	}
-	return fmaSlow(p, z, s)
-}
-
-func fmaSlow(p, z, s float64) float32 { return float32(toOdd(p, z, s)) }
-
 // toOdd is p+z rounded to odd, s being p+z rounded to nearest: a further rounding to fewer digits is then correct.
 func toOdd(p, z, s float64) float64 {
 	if s-s != 0 {
@@ -233,16 +219,17 @@ var alu32 = map[string]fn32{
 			D[i] = canon(A[i] / B[i])
 		}
 	},
+	// The product is exact in float64. Its sum there, rounded again, is wrong only if it was inexact and then lies halfway
+	// between two float32, or is subnormal: then it is rounded to odd first.
 	"fma.f32": func(d, a, b, c *col32) {
 		D, A, B, C := f32s(d), f32s(a), f32s(b), f32s(c)
 		for i := range D {
 			p, z := float64(A[i])*float64(B[i]), float64(C[i])
 			s := p + z
-			if u := math.Float64bits(s); u&(1<<29-1) != 1<<28 && u>>52&0x7ff > 897 && s == s {
-				D[i] = float32(s)
-				continue
+			if u := math.Float64bits(s); (u&(1<<29-1) == 1<<28 || u>>52&0x7ff <= 897) && s != 0 {
+				s = toOdd(p, z, s)
 			}
-			D[i] = canon(fmaSlow(p, z, s))
+			D[i] = canon(float32(s))
 		}
 	},
 	"neg.f32": func(d, a, _, _ *col32) {
@@ -806,7 +793,7 @@ func (c *compiler) alu16(op, t string) {
 	case "mul":
 		f = arith(func(a, b, _ float64) float64 { return a * b })
 	case "fma":
-		f = arith(func(a, b, c float64) float64 { p := a * b; return p + c })
+		f = arith(func(a, b, c float64) float64 { p := a * b; return toOdd(p, c, p+c) })
 	case "min":
 		f = pick(true)
 	case "max":
