@@ -108,6 +108,53 @@ func TestShapes(t *testing.T) {
 			return []device.Mem{z}
 		}},
 	)
+	// In the order of LaneSum the small numbers vanish one by one beside the big one, and the sum is half way between two
+	// float32; in any other order it is above.
+	order := func(squared bool) []float32 {
+		x := make([]float32, 1<<18)
+		x[0], x[16] = 1<<30, 1<<18
+		for i := 32; i < len(x); i += 16 {
+			if i < device.LaneChunk || i%device.LaneChunk == 0 {
+				x[i] = 10
+			}
+		}
+		if squared {
+			for i := range x {
+				x[i] *= x[i]
+			}
+		}
+		return x
+	}
+	tests = append(tests,
+		test{"SumSquares in order", 0, func(d device.Device, g gen) []device.Mem {
+			sum := upload(d, []float32{0})
+			d.SumSquares(sum, upload(d, order(false)))
+			return []device.Mem{sum}
+		}},
+		test{"QuantizeWeights in order", 0, func(d device.Device, g gen) []device.Mem {
+			w := upload(d, order(true))
+			codes, scale, scales := d.Alloc(device.I8, w.Len()), upload(d, []float32{0}), g.normal(2)
+			s := device.WeightQuant{Rows: 2, Cols: w.Len() / 2, Levels: 1, Rule: device.AbsMean, Factor: 1}
+			d.QuantizeWeights(codes, scale, w, s)
+			s.PerRow = true
+			d.QuantizeWeights(codes, scales, w, s)
+			return []device.Mem{scale, scales}
+		}},
+		test{"QuantizeStochastic by the draw itself", 0, func(d device.Device, g gen) []device.Mem {
+			const n = 37
+			x, q := d.Alloc(device.F32, n), d.Alloc(device.I8, n)
+			d.Uniform(x, 5, 0, 1)
+			s := device.StochasticQuant{Rows: 1, Cols: n, Levels: 1, Seed: 5, Given: true}
+			d.QuantizeStochastic(q, upload(d, []float32{1}), x, s)
+			return []device.Mem{q}
+		}},
+		test{"ScatterAdd to one row", 0, func(d device.Device, g gen) []device.Mem {
+			const rows, cols = 1100, 8
+			table := g.normal(2 * cols)
+			d.ScatterAdd(table, g.normal(rows*cols), upload(d, make([]int32, rows)), rows, cols)
+			return []device.Mem{table}
+		}},
+	)
 	gpu, host := interpreted(t, ptx.Config{Multiprocessors: 1}), device.Device(cpu.New(0))
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
