@@ -31,6 +31,7 @@ var imports = map[string][]string{
 		"setun/internal/half"},
 	"setun/device/cuda/driver":  {"github.com/ebitengine/purego", "golang.org/x/sys/windows"},
 	"setun/device/cuda/kernels": {},
+	"setun/device/cuda/ptx":     {"setun/device/cuda/driver", "setun/internal/half"},
 	"setun/device/auto":         {"setun/device", "setun/device/cpu", "setun/device/cuda", "setun/device/cuda/driver", "setun/device/simd"},
 	"setun/device/devicetest":   {"setun/device", "setun/internal/half"},
 

@@ -25,7 +25,7 @@ func TestOpaqueConforms(t *testing.T) {
 		d := Opaque(cpu.New(2))
 		opened = append(opened, d)
 		return d
-	}, nil, true, 1)
+	}, nil, small, 1)
 	for _, d := range opened {
 		if d.Sync() == nil && d.Live() != 0 {
 			t.Errorf("%d allocations were not freed", d.Live())

@@ -38,7 +38,7 @@ func finding(open func() device.Device, only ...string) string {
 				panic(p)
 			}
 		}()
-		run(r, open, names, true, 1)
+		run(r, open, names, small, 1)
 	}()
 	return r.first
 }

@@ -16,14 +16,30 @@ import (
 // Run checks a device. open gives a fresh device each time: one for the kernels, others for the errors that stick.
 func Run(t *testing.T, open func() device.Device) {
 	t.Helper()
-	run(goT{t}, open, nil, testing.Short(), 1)
+	run(goT{t}, open, nil, all.orShort(), 1)
 }
 
-// RunSmall is Run for devices that are simulated: without the sizeable cases, and of the others one in every of each
-// kernel, at least one.
-func RunSmall(t *testing.T, open func() device.Device, every int) {
+// RunSimulated is Run for devices that are simulated: without the sizeable products, and of the other cases one in every
+// of each kernel, at least one.
+func RunSimulated(t *testing.T, open func() device.Device, every int) {
 	t.Helper()
-	run(goT{t}, open, nil, true, every)
+	run(goT{t}, open, nil, noProducts.orShort(), every)
+}
+
+// An extent says which cases are left out for their size.
+type extent uint8
+
+const (
+	all        extent = iota
+	noProducts        // the sizeable products, attention among them
+	small             // all sizeable cases
+)
+
+func (e extent) orShort() extent {
+	if testing.Short() {
+		return small
+	}
+	return e
 }
 
 // T is what the suite needs of *testing.T, so that its own tests can watch it fail.
@@ -39,16 +55,15 @@ func (t goT) Run(name string, f func(T)) bool {
 	return t.T.Run(name, func(t *testing.T) { f(goT{t}) })
 }
 
-// run runs the suite, or the kernels and specials that only names; without the sizeable cases if small; one case in
-// every of each kernel.
-func run(t T, open func() device.Device, only map[string]bool, small bool, every int) {
+// run runs the suite, or the kernels and specials that only names; one case in every of each kernel.
+func run(t T, open func() device.Device, only map[string]bool, size extent, every int) {
 	dev := open()
 	for _, tb := range tables() {
 		if only != nil && !only[tb.kernel] {
 			continue
 		}
 		t.Run(tb.kernel, func(t T) {
-			for _, c := range tb.pick(small, every) {
+			for _, c := range tb.pick(size, every) {
 				t.Run(c.name, func(t T) { check(t, dev, c) })
 			}
 		})
@@ -77,14 +92,13 @@ type table struct {
 	cases  []kase
 }
 
-// pick gives the cases to run: all but the sizeable ones if small, one in every of them.
-func (tb table) pick(small bool, every int) (ks []kase) {
-	all := tb.cases
-	if small {
-		all = slices.DeleteFunc(slices.Clone(all), func(k kase) bool { return k.sizeable })
-	}
-	for i := max(min(every/2, len(all)-1), 0); i < len(all); i += every {
-		ks = append(ks, all[i])
+// pick gives the cases to run.
+func (tb table) pick(size extent, every int) (ks []kase) {
+	fit := slices.DeleteFunc(slices.Clone(tb.cases), func(k kase) bool {
+		return k.sizeable && (size == small || size == noProducts && k.build().mulAdds > 0)
+	})
+	for i := max(min(every/2, len(fit)-1), 0); i < len(fit); i += every {
+		ks = append(ks, fit[i])
 	}
 	return ks
 }
