@@ -17,10 +17,10 @@ type attentionForm struct {
 	half      bool
 }
 
-// forms are those of a kernel that keeps so many tiles in shared memory, and one of weights in float32.
+// forms are those of a kernel that keeps so many tiles in shared memory, and one of weights, or two numbers for each row.
 func forms(tiles, halfTiles int, sizes ...[2]int) (all []attentionForm) {
 	for _, dim := range []int{64, 128} {
-		all = append(all, attentionForm{fmt.Sprint(dim), dim, 64, 128, halfTiles * 2 * 64 * (dim + 8), true})
+		all = append(all, attentionForm{fmt.Sprint(dim), dim, 64, 128, halfTiles*2*64*(dim+8) + 2*4*64, true})
 	}
 	for _, s := range sizes {
 		dim, rows := s[0], s[1]
@@ -35,11 +35,11 @@ var (
 	backwardForms = forms(4, 4, [2]int{32, 32}, [2]int{64, 64}, [2]int{128, 64}, [2]int{128, 32}, [2]int{256, 32})
 )
 
-// form is the first form that takes heads of dim and has its shared memory.
-func (d *Device) form(forms []attentionForm, dim int) (attentionForm, bool) {
+// form is the first form that takes heads of dim, has its shared memory and has tiles of at most so many rows.
+func (d *Device) form(forms []attentionForm, dim, rows int) (attentionForm, bool) {
 	half := device.Math(d.math.Load()) == device.MathBF16
 	for _, f := range forms {
-		if dim <= f.dim && (half || !f.half) && f.shared <= max(d.info.SharedPerBlock, 48<<10) {
+		if dim <= f.dim && (half || !f.half) && f.shared <= max(d.info.SharedPerBlock, 48<<10) && f.rows <= rows {
 			return f, true
 		}
 	}
@@ -61,39 +61,67 @@ const (
 	decodeParts   = 64 // at most, of the keys
 )
 
-// shapeArgs are the arguments SHAPE of the kernels, the scale, and whether all rows lie on boundaries of four.
-func shapeArgs(s device.AttentionShape, mems ...device.Mem) (args [11]uint64) {
+// shapeArgs are the arguments SHAPE of the kernels, and the scale.
+func shapeArgs(s device.AttentionShape) []uint64 {
 	step, head := s.Strides()
-	vec := s.Dim%4 == 0
+	return []uint64{num(s.Queries), num(s.Keys), num(s.Heads), num(s.Heads / s.KVHeads), num(s.Dim), num(step), num(head),
+		num(s.KV()), flag(s.Causal), f32(s.Scale)}
+}
+
+// aligned tells whether rows of heads lie on boundaries of four elements.
+func aligned(s device.AttentionShape, mems ...device.Mem) uint64 {
+	ok := s.Dim%4 == 0
 	for _, m := range mems {
-		vec = vec && addr(m)%uint64(4*m.Type().Size()) == 0
+		ok = ok && addr(m)%uint64(4*m.Type().Size()) == 0
 	}
-	return [...]uint64{num(s.Queries), num(s.Keys), num(s.Heads), num(s.Heads / s.KVHeads), num(s.Dim), num(step),
-		num(head), num(s.KV()), flag(s.Causal), f32(s.Scale), flag(vec)}
+	return flag(ok)
+}
+
+// halfHeads adds rows of heads in bfloat16, whole units of 16 bytes, to args; wide is their shape.
+func (d *Device) halfHeads(args []uint64, s device.AttentionShape, mems ...device.Mem) (_ []uint64,
+	wide device.AttentionShape, free func()) {
+	frees := make([]func(), len(mems))
+	for i, m := range mems {
+		var p uint64
+		p, _, frees[i] = d.rounded(operand{p: addr(m), typ: m.Type(), ld: s.Dim}, m.Len()/s.Dim, s.Dim, 1)
+		args = append(args, p)
+	}
+	s.Dim = round(s.Dim, 8)
+	return args, s, func() {
+		for _, f := range frees {
+			f()
+		}
+	}
 }
 
 func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
 	if out.IsZero() || s.Batch <= 0 || s.Queries <= 0 || s.Heads <= 0 || s.KVHeads <= 0 || s.Dim <= 0 || d.failed() {
 		return
 	}
-	halves := k.Type() == device.F16
 	if s.Queries < decodeQueries && s.Dim <= decodeDim && k.Type() == v.Type() {
-		d.decode(out, lse, q, k, v, s, halves)
+		d.decode(out, lse, q, k, v, s)
 		return
 	}
-	f, ok := d.form(forwardForms, s.Dim)
+	f, ok := d.form(forwardForms, s.Dim, 64)
 	if !ok || k.Type() != v.Type() {
 		d.Bridge.Attention(out, lse, q, k, v, s)
 		return
 	}
-	args := []uint64{addr(out), addr(lse), addr(q), addr(k), addr(v), flag(halves)}
-	shape := shapeArgs(s, out, q, k, v)
+	args := []uint64{addr(out), addr(lse)}
+	if f.half {
+		halves, wide, free := d.halfHeads(args, s, q, k, v)
+		defer free()
+		args = append(append(halves, shapeArgs(wide)...), aligned(s, out), num(s.Dim))
+	} else {
+		args = append(args, addr(q), addr(k), addr(v), flag(k.Type() == device.F16))
+		args = append(append(args, shapeArgs(s)...), aligned(s, out, q, k, v))
+	}
 	d.launch(f.kernel(""), driver.Dim{X: ceil(s.Queries, f.rows), Y: s.Heads, Z: s.Batch}, driver.Dim{X: f.threads},
-		f.shared, append(args, shape[:]...)...)
+		f.shared, args...)
 }
 
 // decode is attention of few queries. The keys are cut into parts so that there are about two blocks a multiprocessor.
-func (d *Device) decode(out, lse, q, k, v device.Mem, s device.AttentionShape, halves bool) {
+func (d *Device) decode(out, lse, q, k, v device.Mem, s device.AttentionShape) {
 	groups := s.KVHeads * ceil(s.Queries*(s.Heads/s.KVHeads), decodeRows)
 	tiles := max(1, ceil(s.Keys, decodeKeys))
 	parts := max(1, min(2*d.info.Multiprocessors/(groups*s.Batch), tiles, decodeParts))
@@ -106,10 +134,9 @@ func (d *Device) decode(out, lse, q, k, v device.Mem, s device.AttentionShape, h
 		defer free()
 		part = p
 	}
-	args := []uint64{addr(out), addr(lse), addr(q), addr(k), addr(v), flag(halves), part, num(length)}
-	shape := shapeArgs(s, k, v)
+	args := []uint64{addr(out), addr(lse), addr(q), addr(k), addr(v), flag(k.Type() == device.F16), part, num(length)}
 	d.launch("attentionDecode", driver.Dim{X: parts, Y: groups, Z: s.Batch}, driver.Dim{X: blockSize}, 0,
-		append(args, shape[:]...)...)
+		append(append(args, shapeArgs(s)...), aligned(s, k, v))...)
 	if parts > 1 {
 		d.each("attentionCombine", rows*s.Dim, addr(out), addr(lse), part, num(parts), num(rows), num(s.Queries),
 			num(s.Heads), num(s.Dim))
@@ -121,7 +148,10 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 		s.KVHeads <= 0 || s.Dim <= 0 || d.failed() {
 		return
 	}
-	f, ok := d.form(backwardForms, s.Dim)
+	f, ok := d.form(backwardForms, s.Dim, 32)
+	if !ok || s.Queries > 32 || f.half {
+		f, ok = d.form(backwardForms, s.Dim, 64)
+	}
 	if !ok {
 		d.Bridge.AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v, s)
 		return
@@ -131,16 +161,24 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 	defer free()
 	d.launch("attentionDelta", driver.Dim{X: ceil(rows, blockSize/32)}, driver.Dim{X: blockSize}, 0, delta, addr(dout),
 		addr(out), num(rows), num(s.Queries), num(s.Heads), num(s.Dim))
-	args := []uint64{addr(dout), addr(lse), delta, addr(q), addr(k), addr(v)}
-	shape := shapeArgs(s, dq, dk, dv, dout, q, k, v)
-	args = append(args, shape[:]...)
+	var in, shape []uint64
+	if f.half {
+		halves, wide, free := d.halfHeads(nil, s, dout, q, k, v)
+		defer free()
+		in, shape = halves, append(shapeArgs(wide), aligned(s, dq, dk, dv), num(s.Dim))
+	} else {
+		in = []uint64{addr(dout), addr(q), addr(k), addr(v)}
+		shape = append(shapeArgs(s), aligned(s, dq, dk, dv, dout, q, k, v))
+	}
+	in = append([]uint64{in[0], addr(lse), delta}, in[1:]...)
+	in = append(in, shape...)
 	block := driver.Dim{X: f.threads}
 	if !dk.IsZero() || !dv.IsZero() {
 		d.launch(f.kernel("KV"), driver.Dim{X: ceil(s.Keys, f.rows), Y: s.KVHeads, Z: s.Batch}, block, f.shared,
-			append([]uint64{addr(dk), addr(dv)}, args...)...)
+			append([]uint64{addr(dk), addr(dv)}, in...)...)
 	}
 	if !dq.IsZero() {
 		d.launch(f.kernel("Q"), driver.Dim{X: ceil(s.Queries, f.rows), Y: s.Heads, Z: s.Batch}, block, f.shared,
-			append([]uint64{addr(dq)}, args...)...)
+			append([]uint64{addr(dq)}, in...)...)
 	}
 }

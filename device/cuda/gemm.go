@@ -254,14 +254,20 @@ func (d *Device) rounded(o operand, rows, k, batch int) (p uint64, stride int, f
 	} else {
 		stride = 2 * rows * ld
 	}
-	kind := map[device.Type]int{device.F16: 1, device.I8: 2}[o.typ]
 	p, free = d.temp(2 * batch * rows * ld)
 	if o.turned {
+		kind := 0
+		switch o.typ {
+		case device.F16:
+			kind = 1
+		case device.I8:
+			kind = 2
+		}
 		d.launch("bf16Turn", driver.Dim{X: ceil(rows, 64), Y: ceil(ld, 64), Z: batch}, driver.Dim{X: blockSize}, 0,
 			p, o.p, o.scale, flag(o.perDepth), num(kind), num(rows), num(k), num(o.ld), num(o.stride), num(ld))
 		return
 	}
-	d.each("bf16Rows", batch*rows*ld/8, p, o.p, o.scale, flag(o.perDepth), num(kind), num(batch*rows), num(rows), num(k),
-		num(o.ld), num(o.stride), num(ld))
+	d.each("bf16Rows", batch*rows*ld/8, p, o.p, o.scale, flag(o.perDepth), flag(o.typ == device.F16), num(batch*rows),
+		num(rows), num(k), num(o.ld), num(o.stride), num(ld), flag(o.quads()))
 	return
 }

@@ -4,6 +4,9 @@
 #include "products.h"
 #include "attention.h"
 
+// The operands are rows of heads, `width` elements of bfloat16 each, whole units of 16 bytes; HEADS and its strides
+// count those. Results are float32, rows of dim.
+
 // A tile has 64 rows of D elements in bfloat16, and room between rows, so that eight of them lie in different banks. A
 // block is four warps; a warp has 16 rows of a tile times all rows of another. Lane l has rows l/4 (elements 0, 1) and
 // l/4+8 (2, 3), and columns 8n + 2*(l%4) and the next.
@@ -15,15 +18,15 @@ template <int D> struct Half {
 	static INLINE int row(int e) { return warpId() * 16 + laneId() / 4 + e / 2 * 8; }
 	static INLINE int column(int n, int e) { return n * 8 + laneId() % 4 * 2 + e % 2; }
 
-	static INLINE void load(u16 *s, const void *p, long at, long step, int rows, int dim, int halves, int vec) {
+	// start begins to copy rows of p, step apart, and zeros. One group of copies.
+	static INLINE void start(u16 *s, const u16 *p, long step, int rows, int width) {
+		u32 to = sharedAddr(s);
 #pragma unroll 2
 		for (int i = 0; i < B * D / 8 / threads; i++) {
-			int q = tid() + i * threads, r = q / (D / 8), c = q % (D / 8) * 8;
-			int n = r < rows ? dim - c : 0;
-			f4 x = load4(p, at + r * step + c, clampQuad(n), halves, vec);
-			f4 y = load4(p, at + r * step + c + 4, clampQuad(n - 4), halves, vec);
-			*(u4 *)&s[r * stride + c] = u4{bf16x2(x.x, x.y), bf16x2(x.z, x.w), bf16x2(y.x, y.y), bf16x2(y.z, y.w)};
+			int q = tid() + i * threads, r = q / (D / 8), c = q % (D / 8) * 8, n = r < rows && c < width ? 16 : 0;
+			copy16(to + (r * stride + c) * 2, p + (n ? r * step + c : 0), n);
 		}
+		copyCommit();
 	}
 
 	// dots: s = rows of a times rows of b.
@@ -90,27 +93,36 @@ template <int D> struct Half {
 	}
 };
 
-// A block has 64 queries of a head. Shared: three tiles.
+// meet waits for all groups of copies but the last N, of all threads.
+template <int N> DEVICE void meet() {
+	copyWait<N>();
+	barrier();
+}
+
+// A block has 64 queries of a head. Shared: three tiles. Values arrive while scores are computed, the next keys while
+// values are added up.
 template <int D>
-DEVICE void forward(float *out, float *lse, const float *q, const void *k, const void *v, int halves, const Heads &s,
-                    float scale, int vec) {
+DEVICE void forward(float *out, float *lse, const u16 *q, const u16 *k, const u16 *v, const Heads &s, float scale,
+                    int vec, int dim) {
 	using T = Half<D>;
 	constexpr int B = T::B;
 	u16 *sq = T::tile(0), *sk = T::tile(1), *sv = T::tile(2);
-	int i0 = block() * B, h = blockY(), rows = min(B, s.queries - i0), keys = s.sees(i0 + rows - 1);
-	long b = blockZ(), at = s.atQ(b, i0, h), kv = s.atKV(b, h);
-	T::load(sq, q, at, s.stepQ(), rows, s.dim, 0, vec);
+	int i0 = block() * B, h = blockY(), rows = min(B, s.queries - i0), keys = s.sees(i0 + rows - 1), width = s.dim;
+	long b = blockZ(), at = s.atQ(b, i0, h);
+	k += s.atKV(b, h);
+	v += s.atKV(b, h);
+	T::start(sq, q + at, s.stepQ(), rows, width);
+	T::start(sk, k, s.stepKV, min(B, keys), width);
 	scale *= LOG2E;
 	float o[D / 8][4], top[2] = {-inff(), -inff()}, sum[2] = {0, 0};
 	T::clear(o);
 	for (int j0 = 0; j0 < keys; j0 += B) {
-		int n = min(B, keys - j0);
-		barrier();
-		T::load(sk, k, kv + j0 * s.stepKV, s.stepKV, n, s.dim, halves, vec);
-		T::load(sv, v, kv + j0 * s.stepKV, s.stepKV, n, s.dim, halves, vec);
-		barrier();
+		T::start(sv, v + j0 * s.stepKV, s.stepKV, min(B, keys - j0), width);
+		meet<1>();
 		float p[8][4];
-		T::dots(p, sq, sk, s.dim);
+		T::dots(p, sq, sk, width);
+		barrier();
+		T::start(sk, k + (j0 + B) * s.stepKV, s.stepKV, max(0, min(B, keys - j0 - B)), width);
 #pragma unroll
 		for (int i = 0; i < 2; i++) {
 			int end = s.sees(i0 + T::row(2 * i)) - j0;
@@ -139,8 +151,11 @@ DEVICE void forward(float *out, float *lse, const float *q, const void *k, const
 				o[c][2 * i + 1] = o[c][2 * i + 1] * keep;
 			}
 		}
+		meet<1>();
 		T::add(o, p, sv);
+		barrier();
 	}
+	copyWait<0>();
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
 		sum[i] = T::template across<Sum>(sum[i]);
@@ -154,70 +169,88 @@ DEVICE void forward(float *out, float *lse, const float *q, const void *k, const
 		if (lse && laneId() % 4 == 0 && r < rows)
 			lse[s.row(b, h, i0 + r)] = sum[i] == 0 ? -inff() : top[i] * LN2 + logf(sum[i]);
 	}
-	T::store(out + at, s.stepQ(), o, rows, s.dim, vec, false);
+	T::store(out + at / width * dim, (long)s.heads * dim, o, rows, dim, vec, false);
 }
 
-// The gradients, as in attentiongrad.cu. Shared: four tiles.
+// The gradients, as in attentiongrad.cu. Shared: four tiles, and two numbers for each query of one. What comes next
+// arrives as soon as its tile is free.
 
 template <int D>
-DEVICE void backwardKV(float *dk, float *dv, const float *dout, const float *lse, const float *delta, const float *q,
-                       const float *k, const float *v, const Heads &s, float scale, int vec) {
+DEVICE void backwardKV(float *dk, float *dv, const u16 *dout, const float *lse, const float *delta, const u16 *q,
+                       const u16 *k, const u16 *v, const Heads &s, float scale, int vec, int dim) {
 	using T = Half<D>;
 	constexpr int B = T::B;
 	u16 *sk = T::tile(0), *sv = T::tile(1), *sq = T::tile(2), *so = T::tile(3);
-	int j0 = block() * B, rows = min(B, s.keys - j0), first = blockY() * s.group;
+	float *stats = (float *)T::tile(4);
+	int j0 = block() * B, rows = min(B, s.keys - j0), first = blockY() * s.group, width = s.dim;
 	long b = blockZ(), kv = s.atKV(b, first) + j0 * s.stepKV;
-	T::load(sk, k, kv, s.stepKV, rows, s.dim, 0, vec);
-	T::load(sv, v, kv, s.stepKV, rows, s.dim, 0, vec);
+	T::start(sk, k + kv, s.stepKV, rows, width);
+	T::start(sv, v + kv, s.stepKV, rows, width);
 	float ok[D / 8][4], ov[D / 8][4];
 	T::clear(ok);
 	T::clear(ov);
+	// Tile t is of head first + t/each, from its queries from + t%each*B on.
 	int from = s.causal ? max(0, j0 - (s.keys - s.queries)) / B * B : 0;
-	for (int h = first; h < first + s.group; h++)
-		for (int i0 = from; i0 < s.queries; i0 += B) {
-			int n = min(B, s.queries - i0);
-			long at = s.atQ(b, i0, h);
-			barrier();
-			T::load(sq, q, at, s.stepQ(), n, s.dim, 0, vec);
-			T::load(so, dout, at, s.stepQ(), n, s.dim, 0, vec);
-			barrier();
-			float p[8][4], ds[8][4];
-			T::dots(p, sk, sq, s.dim);
-			T::dots(ds, sv, so, s.dim);
-#pragma unroll
-			for (int c = 0; c < 8; c++)
-#pragma unroll
-				for (int e = 0; e < 2; e++) {
-					int i = T::column(c, e), end = 0;
-					float l = 0, mean = 0;
-					if (i < n) {
-						end = s.sees(i0 + i) - j0;
-						l = lse[s.row(b, h, i0 + i)] * LOG2E;
-						mean = delta[s.row(b, h, i0 + i)];
-					}
-#pragma unroll
-					for (int x = e; x < 4; x += 2) {
-						p[c][x] = T::row(x) < end ? exp2(fma(p[c][x], scale * LOG2E, -l)) : 0;
-						ds[c][x] = p[c][x] * (ds[c][x] - mean) * scale;
-					}
-				}
-			T::add(ov, p, so);
-			T::add(ok, ds, sq);
+	int each = (s.queries - from + B - 1) / B, tiles = from < s.queries ? each * s.group : 0;
+	if (tiles > 0) {
+		long at = s.atQ(b, from, first);
+		T::start(sq, q + at, s.stepQ(), min(B, s.queries - from), width);
+		T::start(so, dout + at, s.stepQ(), min(B, s.queries - from), width);
+	}
+	for (int t = 0; t < tiles; t++) {
+		int i0 = from + t % each * B, h = first + t / each, n = min(B, s.queries - i0);
+		int next = from + (t + 1) % each * B, rest = t + 1 < tiles ? min(B, s.queries - next) : 0;
+		long at = rest > 0 ? s.atQ(b, next, first + (t + 1) / each) : 0;
+		if (tid() < B) {
+			bool in = tid() < n;
+			stats[tid()] = in ? lse[s.row(b, h, i0 + tid())] * LOG2E : 0;
+			stats[B + tid()] = in ? delta[s.row(b, h, i0 + tid())] : 0;
 		}
-	if (dk) T::store(dk + kv, s.stepKV, ok, rows, s.dim, vec, true);
-	if (dv) T::store(dv + kv, s.stepKV, ov, rows, s.dim, vec, true);
+		meet<1>();
+		float p[8][4], ds[8][4];
+		T::dots(p, sk, sq, width);
+		meet<0>();
+		T::dots(ds, sv, so, width);
+#pragma unroll
+		for (int c = 0; c < 8; c++)
+#pragma unroll
+			for (int e = 0; e < 2; e++) {
+				int i = T::column(c, e), end = i < n ? s.sees(i0 + i) - j0 : 0;
+				float l = stats[i], mean = stats[B + i];
+#pragma unroll
+				for (int x = e; x < 4; x += 2) {
+					p[c][x] = T::row(x) < end ? exp2(fma(p[c][x], scale * LOG2E, -l)) : 0;
+					ds[c][x] = p[c][x] * (ds[c][x] - mean) * scale;
+				}
+			}
+		T::add(ok, ds, sq);
+		barrier();
+		T::start(sq, q + at, s.stepQ(), rest, width);
+		T::add(ov, p, so);
+		barrier();
+		T::start(so, dout + at, s.stepQ(), rest, width);
+	}
+	copyWait<0>();
+	kv = kv / width * dim;
+	long step = s.stepKV / width * dim;
+	if (dk) T::store(dk + kv, step, ok, rows, dim, vec, true);
+	if (dv) T::store(dv + kv, step, ov, rows, dim, vec, true);
 }
 
 template <int D>
-DEVICE void backwardQ(float *dq, const float *dout, const float *lse, const float *delta, const float *q,
-                      const float *k, const float *v, const Heads &s, float scale, int vec) {
+DEVICE void backwardQ(float *dq, const u16 *dout, const float *lse, const float *delta, const u16 *q, const u16 *k,
+                      const u16 *v, const Heads &s, float scale, int vec, int dim) {
 	using T = Half<D>;
 	constexpr int B = T::B;
 	u16 *sq = T::tile(0), *so = T::tile(1), *sk = T::tile(2), *sv = T::tile(3);
-	int i0 = block() * B, h = blockY(), rows = min(B, s.queries - i0), keys = s.sees(i0 + rows - 1);
-	long b = blockZ(), at = s.atQ(b, i0, h), kv = s.atKV(b, h);
-	T::load(sq, q, at, s.stepQ(), rows, s.dim, 0, vec);
-	T::load(so, dout, at, s.stepQ(), rows, s.dim, 0, vec);
+	int i0 = block() * B, h = blockY(), rows = min(B, s.queries - i0), keys = s.sees(i0 + rows - 1), width = s.dim;
+	long b = blockZ(), at = s.atQ(b, i0, h);
+	k += s.atKV(b, h);
+	v += s.atKV(b, h);
+	T::start(so, dout + at, s.stepQ(), rows, width);
+	T::start(sq, q + at, s.stepQ(), rows, width);
+	T::start(sv, v, s.stepKV, min(B, keys), width);
+	T::start(sk, k, s.stepKV, min(B, keys), width);
 	float o[D / 8][4], l[2], mean[2];
 	T::clear(o);
 #pragma unroll
@@ -227,14 +260,14 @@ DEVICE void backwardQ(float *dq, const float *dout, const float *lse, const floa
 		mean[i] = r < rows ? delta[s.row(b, h, i0 + r)] : 0;
 	}
 	for (int j0 = 0; j0 < keys; j0 += B) {
-		int n = min(B, keys - j0);
-		barrier();
-		T::load(sk, k, kv + j0 * s.stepKV, s.stepKV, n, s.dim, 0, vec);
-		T::load(sv, v, kv + j0 * s.stepKV, s.stepKV, n, s.dim, 0, vec);
-		barrier();
+		int rest = max(0, min(B, keys - j0 - B));
+		long next = (j0 + B) * s.stepKV;
 		float p[8][4], ds[8][4];
-		T::dots(p, sq, sk, s.dim);
-		T::dots(ds, so, sv, s.dim);
+		meet<1>();
+		T::dots(ds, so, sv, width);
+		meet<0>(); // keys are there, and nobody reads values any more
+		T::start(sv, v + next, s.stepKV, rest, width);
+		T::dots(p, sq, sk, width);
 #pragma unroll
 		for (int e = 0; e < 4; e++) {
 			int r = T::row(e), end = r < rows ? s.sees(i0 + r) - j0 : 0;
@@ -245,24 +278,27 @@ DEVICE void backwardQ(float *dq, const float *dout, const float *lse, const floa
 			}
 		}
 		T::add(o, ds, sk);
+		barrier();
+		T::start(sk, k + next, s.stepKV, rest, width);
 	}
-	T::store(dq + at, s.stepQ(), o, rows, s.dim, vec, true);
+	copyWait<0>();
+	T::store(dq + at / width * dim, (long)s.heads * dim, o, rows, dim, vec, true);
 }
 
-#define HALF(D)                                                                                               \
-	KERNEL LAUNCH(128) attentionHalf##D(float *out, float *lse, const float *q, const void *k, const void *v, \
-	                                    int halves, SHAPE, float scale, int vec) {                            \
-		forward<D>(out, lse, q, k, v, halves, HEADS, scale, vec);                                             \
-	}                                                                                                         \
-	KERNEL LAUNCH(128)                                                                                        \
-	    attentionHalfKV##D(float *dk, float *dv, const float *dout, const float *lse, const float *delta,     \
-	                       const float *q, const float *k, const float *v, SHAPE, float scale, int vec) {     \
-		backwardKV<D>(dk, dv, dout, lse, delta, q, k, v, HEADS, scale, vec);                                  \
-	}                                                                                                         \
-	KERNEL LAUNCH(128)                                                                                        \
-	    attentionHalfQ##D(float *dq, const float *dout, const float *lse, const float *delta, const float *q, \
-	                      const float *k, const float *v, SHAPE, float scale, int vec) {                      \
-		backwardQ<D>(dq, dout, lse, delta, q, k, v, HEADS, scale, vec);                                       \
+#define HALF(D)                                                                                                       \
+	KERNEL LAUNCH(128) attentionHalf##D(float *out, float *lse, const u16 *q, const u16 *k, const u16 *v, SHAPE,      \
+	                                    float scale, int vec, int headDim) {                                          \
+		forward<D>(out, lse, q, k, v, HEADS, scale, vec, headDim);                                                    \
+	}                                                                                                                 \
+	KERNEL LAUNCH(128)                                                                                                \
+	    attentionHalfKV##D(float *dk, float *dv, const u16 *dout, const float *lse, const float *delta, const u16 *q, \
+	                       const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim) {                    \
+		backwardKV<D>(dk, dv, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim);                                 \
+	}                                                                                                                 \
+	KERNEL LAUNCH(128)                                                                                                \
+	    attentionHalfQ##D(float *dq, const u16 *dout, const float *lse, const float *delta, const u16 *q,             \
+	                      const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim) {                     \
+		backwardQ<D>(dq, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim);                                      \
 	}
 HALF(64)
 HALF(128)

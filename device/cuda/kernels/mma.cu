@@ -253,18 +253,20 @@ DEVICE float load1(const void *p, long at, int kind) {
 	return ((const i8 *)p)[at];
 }
 
-// bf16Rows: src (batch, rows, k) as it lies.
-KERNEL LAUNCH(BLOCK) bf16Rows(u16 *dst, const void *src, const float *scale, int per, int kind, long rows, int m, int k,
-                              long lds, long stride, int ld) {
+// bf16Rows: src (batch, rows, k) as it lies, of float32 or half precision.
+KERNEL LAUNCH(BLOCK) bf16Rows(u16 *dst, const void *src, const float *scale, int per, int halves, long rows, int m,
+                              int k, long lds, long stride, int ld, int vec) {
 	int each = ld / 8;
 	for (EACH(q, rows * each)) {
 		long r = q / each, at = r / m * stride + r % m * lds;
 		int l = q % each * 8;
-		float v[8];
+		f4 x = load4(src, at + l, clampQuad(k - l), halves, vec),
+		   y = load4(src, at + l + 4, clampQuad(k - l - 4), halves, vec);
+		float v[8] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
+		if (scale) {
 #pragma unroll
-		for (int i = 0; i < 8; i++) {
-			v[i] = l + i < k ? load1(src, at + l + i, kind) : 0;
-			if (scale && l + i < k) v[i] = v[i] * scale[per * (l + i)];
+			for (int i = 0; i < 8; i++)
+				if (l + i < k) v[i] = v[i] * scale[per * (l + i)];
 		}
 		put(dst + r * ld + l, v);
 	}
