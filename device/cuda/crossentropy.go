@@ -5,6 +5,11 @@ import (
 	"setun/device/cuda/driver"
 )
 
+var (
+	crossEntropyForms     = rowFormsOf("crossEntropy")
+	crossEntropyGradForms = rowFormsOf("crossEntropyGrad")
+)
+
 func (d *Device) CrossEntropy(loss, rowLoss, stats, logits, targets device.Mem, rows, cols int) {
 	if stats.Len() == 0 {
 		return
@@ -18,7 +23,7 @@ func (d *Device) CrossEntropy(loss, rowLoss, stats, logits, targets device.Mem, 
 	if d.failed() {
 		return
 	}
-	d.shares("crossEntropy", rows, cols, unkept, []device.Mem{logits},
+	d.shares(&crossEntropyForms, rows, cols, unkept, []device.Mem{logits},
 		losses, addr(stats), addr(logits), addr(targets), num(rows), num(cols), d.errs)
 	d.launch("meanLoss", driver.Dim{}, driver.Dim{X: blockSize}, 0,
 		addr(loss), addr(stats), losses, addr(targets), num(rows))
@@ -28,6 +33,6 @@ func (d *Device) CrossEntropyGrad(dlogits, dloss, stats, logits, targets device.
 	if dlogits.Len() == 0 {
 		return
 	}
-	d.shares("crossEntropyGrad", rows, cols, unkept, []device.Mem{dlogits, logits},
+	d.shares(&crossEntropyGradForms, rows, cols, unkept, []device.Mem{dlogits, logits},
 		addr(dlogits), addr(dloss), addr(stats), addr(logits), addr(targets), num(rows), num(cols), d.errs)
 }

@@ -5,11 +5,16 @@ import (
 	"setun/device/cuda/driver"
 )
 
+var (
+	quantizeRowsForms = rowFormsOf("quantizeRows")
+	lsqGradForms      = rowFormsOf("lsqGrad")
+)
+
 func (d *Device) QuantizeRows(q, scale, x device.Mem, rows, cols int) {
 	if q.IsZero() {
 		return
 	}
-	d.shares("quantizeRows", rows, cols, kept, []device.Mem{q, x},
+	d.shares(&quantizeRowsForms, rows, cols, kept, []device.Mem{q, x},
 		addr(q), addr(scale), addr(x), num(rows), num(cols))
 }
 
@@ -87,7 +92,8 @@ func (d *Device) QuantizeStochastic(codes, scale, x device.Mem, s device.Stochas
 	d.each("maxChunks", 32*groups*chunks, tops, addr(x), num(groups), num(n), num(chunks))
 	d.each("stochasticScale", 32*groups, scales, tops, squares, given, f32(s.Clip), levels,
 		num(groups), num(n), num(chunks))
-	d.each("encodeStochastic", (all+3)/4, addr(codes), addr(x), scales, levels, u64(s.Seed), num(all), num(groups), num(n))
+	d.each("encodeStochastic", (all+3)/4, addr(codes), addr(x), scales, levels, u64(s.Seed),
+		num(all), num(groups), num(n))
 }
 
 func (d *Device) Dequantize(y, codes, scale device.Mem, rows, cols int) {
@@ -108,7 +114,7 @@ func (d *Device) LSQGrad(dscale, dq, w, scale device.Mem, rows, cols, levels int
 			return
 		}
 	}
-	d.shares("lsqGrad", rows, cols, unkept, []device.Mem{dq, w}, addr(dscale), sums, addr(dq), addr(w), addr(scale),
+	d.shares(&lsqGradForms, rows, cols, unkept, []device.Mem{dq, w}, addr(dscale), sums, addr(dq), addr(w), addr(scale),
 		num(scale.Len()), f32(float32(levels)), f32(alpha), num(rows), num(cols))
 	if sums != 0 {
 		d.launch("addSums", driver.Dim{}, driver.Dim{X: blockSize}, 0, addr(dscale), sums, f32(alpha), num(rows))

@@ -16,9 +16,9 @@ func (d *Device) SumRows(dst, x device.Mem, alpha float32, groups, rows, cols in
 	})
 }
 
-// columns queues a kernel that sums over the rows of each column and group, in at most maxSplits parts, and what adds the
-// parts up, times alpha, in each of ds that is wanted. part is where the kernel leaves the parts of all ds; if it is 0,
-// the kernel adds to ds itself. How rows are split depends on the shape alone, and so do the bits of the sums.
+// columns queues a kernel that sums over the rows of each column and group, in at most maxSplits parts, and what adds
+// the parts up, times alpha, in each of ds that is wanted. part is where the kernel leaves the parts of all ds; if it is
+// 0, the kernel adds to ds itself. How rows are split depends on the shape alone, and so do the bits of the sums.
 func (d *Device) columns(kernel string, ds []device.Mem, alpha float32, groups, rows, cols int,
 	args func(part uint64) []uint64) {
 	wanted := false
@@ -52,9 +52,16 @@ func (d *Device) columns(kernel string, ds []device.Mem, alpha float32, groups, 
 	}
 }
 
-// shares queues the form of a kernel that suits its rows (ROWS in row.h). x are its operands: rows of cols elements, which
-// it reads in fours where it can. Up to keep columns it keeps in registers what it has read.
-func (d *Device) shares(kernel string, rows, cols, keep int, x []device.Mem, args ...uint64) {
+// rowForms are the names of what ROWS in row.h makes of a kernel.
+type rowForms struct{ warp4, block4, warp1, block1 string }
+
+func rowFormsOf(kernel string) rowForms {
+	return rowForms{kernel + "Warp4", kernel + "Block4", kernel + "Warp1", kernel + "Block1"}
+}
+
+// shares queues the form of a kernel that suits its rows. x are its operands: rows of cols elements, which it reads
+// in fours where it can. Up to keep columns it keeps in registers what it has read.
+func (d *Device) shares(f *rowForms, rows, cols, keep int, x []device.Mem, args ...uint64) {
 	const warps = blockSize / 32
 	wide := cols%4 == 0 && cols <= keep
 	for _, m := range x {
@@ -62,13 +69,13 @@ func (d *Device) shares(kernel string, rows, cols, keep int, x []device.Mem, arg
 	}
 	switch {
 	case wide && cols <= kept/warps:
-		d.rows(kernel+"Warp4", (rows+warps-1)/warps, args...)
+		d.rows(f.warp4, (rows+warps-1)/warps, args...)
 	case wide:
-		d.rows(kernel+"Block4", rows, args...)
+		d.rows(f.block4, rows, args...)
 	case cols <= 8*32:
-		d.rows(kernel+"Warp1", (rows+warps-1)/warps, args...)
+		d.rows(f.warp1, (rows+warps-1)/warps, args...)
 	default:
-		d.rows(kernel+"Block1", rows, args...)
+		d.rows(f.block1, rows, args...)
 	}
 }
 
@@ -96,7 +103,8 @@ const (
 	countAbove
 )
 
-// laneChunks leaves at part the sums of the chunks of device.LaneSum, for groups of n elements each; 0 after an error.
+// laneChunks leaves at part the sums of the chunks of device.LaneSum, for groups of n elements; part is 0 after an
+// error.
 func (d *Device) laneChunks(x device.Mem, groups, n, f int, cut uint64) (part uint64, chunks int, free func()) {
 	chunks = (n + device.LaneChunk - 1) / device.LaneChunk
 	part, free = d.temp(8 * groups * chunks)
