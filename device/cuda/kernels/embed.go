@@ -1,4 +1,8 @@
 // Package kernels holds the kernels of device/cuda: CUDA C++ sources and the PTX that is made of them.
+//
+// setun.h is all that the sources need of CUDA, row.h, lanes.h, index.h, products.h and attention.h what families of
+// kernels share. build.sh makes the PTX with clang 19; where a CUDA toolkit is at hand, "ptxas -v -arch=sm_80" tells
+// registers and spills. A kernel's name is unique over all modules; its parameters are numbers and addresses.
 package kernels
 
 import (

@@ -107,6 +107,7 @@ KERNEL LAUNCH(BLOCK) stochasticScale(float *scale, const u32 *tops, const double
                                      float clip, float levels, long groups, long n, long chunks) {
 	for (GROUP(g, groups)) {
 		u32 top = 0;
+#pragma unroll 8
 		for (long i = tid() % 32; i < chunks; i += 32) top = Max::of(tops[g * chunks + i], top);
 		top = warpReduce<Max>(top);
 		float a = fromBits(top);
