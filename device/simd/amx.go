@@ -71,7 +71,10 @@ type tiledGemm struct {
 	panels, bm, bn int
 }
 
-const blockWords = 16 * stepWords // of A and B that pass before the next columns
+const (
+	blockWords = 16 * stepWords // of A and B that pass before the next columns
+	turnedRows = 512            // of a block, at most, where A is transposed
+)
 
 // multiplyTiles computes g in bfloat16. A is rounded block by block, which stays in the cache for all columns.
 func (d *Device) multiplyTiles(g gemm, threads int) {
@@ -88,29 +91,45 @@ func (d *Device) multiplyTiles(g gemm, threads int) {
 		t.panels = ceil(t.n, w)
 		buf := scratch.Get[float32](t.panels * w * words)
 		t.packed = buf.X
-		par.Each(threads, t.panels, 1+(taskBytes/4)/(w*words), t, tiledGemm.pack)
+		if t.b.cs == 1 {
+			par.Each(threads, words/stepWords, 1+taskBytes/(8*stepWords*t.n), t, tiledGemm.packSteps)
+		} else {
+			par.Each(threads, t.panels, 1+(taskBytes/4)/(w*words), t, tiledGemm.packPanels)
+		}
 		t.bm, t.bn = blockSizes(t.m, t.panels, par.Threads(threads))
+		if t.a.cs != 1 { // rows of A' are far apart: a block takes as much of each as stays in the cache
+			pieces := ceil(ceil(t.m, turnedRows), par.Threads(threads)) * par.Threads(threads)
+			t.bm, t.bn = ceil(ceil(t.m, pieces), tileRows)*tileRows, t.panels
+		}
 		par.Each(threads, ceil(t.m, t.bm)*ceil(t.panels, t.bn), 1, t, tiledGemm.blocks)
 		buf.Free()
 	}
 	g.mirror(w, threads)
 }
 
-// pack rounds panels [lo, hi) of B.
-func (t tiledGemm) pack(lo, hi int) {
+// packSteps rounds steps [lo, hi) of all panels of B, row by row.
+func (t tiledGemm) packSteps(lo, hi int) {
 	const w = panelCols
 	for ; lo < hi; lo++ {
-		dst, b, n := t.packed[lo*w*t.words:][:w*t.words], t.b.at(0, lo*w), min(w, t.n-lo*w)
-		if b.cs == 1 {
-			pairRows(dst, w, b.x, b.rs, t.k, n, t.words)
-			continue
+		l := lo * stepWords
+		for p := range t.panels {
+			pairRows(t.packed[(p*t.words+l)*w:], w, t.b.at(2*l, p*w).x, t.b.rs, min(2*stepWords, t.k-2*l), min(w, t.n-p*w),
+				stepWords)
 		}
-		rows := scratch.Get[float32](n * t.words)
+	}
+}
+
+// packPanels rounds panels [lo, hi) of B, whose columns are rows in memory.
+func (t tiledGemm) packPanels(lo, hi int) {
+	const w = panelCols
+	rows := scratch.Get[float32](w * t.words)
+	defer rows.Free()
+	for ; lo < hi; lo++ {
+		b, n := t.b.at(0, lo*w), min(w, t.n-lo*w)
 		for j := range n {
 			roundRow(rows.X[j*t.words:][:t.words], b.x[j*b.cs:][:t.k])
 		}
-		turn(dst, w, rows.X, t.words, n, t.words)
-		rows.Free()
+		turn(t.packed[lo*w*t.words:], w, rows.X, t.words, n, t.words)
 	}
 }
 
@@ -139,7 +158,7 @@ func pairRows(dst []float32, ds int, src []float32, ss, k, n, words int) {
 
 func (t tiledGemm) blocks(lo, hi int) {
 	cols := ceil(t.panels, t.bn)
-	rows, turned := scratch.Get[float32](t.bm*blockWords), scratch.Get[float32](t.bm*blockWords)
+	rows, turned := scratch.Get[float32](t.bm*blockWords), scratch.Get[float32](t.bm*stepWords)
 	sums := scratch.Get[float32](tileSums)
 	defer rows.Free()
 	defer turned.Free()
@@ -161,8 +180,10 @@ func (t *tiledGemm) block(i, m, p, n int, rows, turned []float32, sums *float32)
 				roundRow(rows[r*words:][:words], a.x[r*a.rs:][:k])
 			}
 		} else {
-			pairRows(turned, m, a.x, a.cs, k, m, words)
-			turn(rows, words, turned, m, words, m)
+			for s := 0; s < words; s += stepWords {
+				pairRows(turned, m, a.at(0, 2*s).x, a.cs, min(2*stepWords, k-2*s), m, stepWords)
+				turn(rows[s:], words, turned, m, stepWords, m)
+			}
 		}
 		beta, bias := t.beta, t.bias
 		if l > 0 {

@@ -70,11 +70,14 @@ func (p pairing) columns(lo, hi int) {
 	}
 }
 
-// bfloat16 is the nearest bfloat16, ties to even; a NaN stays one.
+// bfloat16 is the nearest bfloat16, ties to even; a NaN stays one, and a subnormal number becomes 0.
 func bfloat16(f float32) uint16 {
 	b := math.Float32bits(f)
-	if f != f {
+	switch {
+	case f != f:
 		return uint16(b>>16 | 1<<6)
+	case b<<1 < 1<<24:
+		return uint16(b >> 31 << 15)
 	}
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }

@@ -12,7 +12,7 @@ var best = func() Tier {
 		return AVX2
 	case !x.HasAVX512VNNI:
 		return AVX512
-	case !x.HasAMXTile || !x.HasAMXInt8 || !x.HasAMXBF16 || !allowAMX():
+	case !x.HasAMXTile || !x.HasAMXInt8 || !x.HasAMXBF16 || !x.HasAVX512BF16 || !allowAMX():
 		return VNNI
 	}
 	return AMX

@@ -407,45 +407,43 @@ func turn8() {
 	w.End()
 }
 
-// encode writes VDPBF16PS in bytes, which Go's assembler does not know, for VPDPWSSD, which has the same operands.
+// AVX512_BF16 in bytes, which Go's assembler does not know, each for an instruction with the same operands that is not
+// used otherwise: VDPBF16PS for VPDPWSSD, and VCVTNE2PS2BF16, whose first operand makes the lower half, for VPMULHUW.
+var encodings = map[string]struct {
+	name         string
+	prefix, code int
+}{
+	"VPDPWSSD": {"VDPBF16PS", 2, 0x52},
+	"VPMULHUW": {"VCVTNE2PS2BF16", 3, 0x72},
+}
+
 func encode(path string) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		log.Fatal(err)
 	}
-	instruction := regexp.MustCompile(`VPDPWSSD +Z(\d+), Z(\d+), Z(\d+)`)
+	instruction := regexp.MustCompile(`(VPDPWSSD|VPMULHUW) +Z(\d+), Z(\d+), Z(\d+)`)
 	text = instruction.ReplaceAllFunc(text, func(line []byte) []byte {
 		var r [3]int
-		for i, m := range instruction.FindSubmatch(line)[1:] {
+		match := instruction.FindSubmatch(line)
+		for i, m := range match[2:] {
 			r[i], _ = strconv.Atoi(string(m))
 		}
+		e := encodings[string(match[1])]
 		m, v, d := r[0], r[1], r[2]
 		bit := func(r, b int) int { return ^r >> b & 1 } // EVEX stores registers inverted
-		return fmt.Appendf(nil, "LONG $0x%02x%02x%02x62; WORD $0x%02x52 // VDPBF16PS Z%d, Z%d, Z%d", 0x40|bit(v, 4)<<3,
-			^v&15<<3|6, bit(d, 3)<<7|bit(m, 4)<<6|bit(m, 3)<<5|bit(d, 4)<<4|2, 0xc0|d&7<<3|m&7, m, v, d)
+		return fmt.Appendf(nil, "LONG $0x%02x%02x%02x62; WORD $0x%02x%02x // %s Z%d, Z%d, Z%d", 0x40|bit(v, 4)<<3,
+			^v&15<<3|4|e.prefix, bit(d, 3)<<7|bit(m, 4)<<6|bit(m, 3)<<5|bit(d, 4)<<4|2, 0xc0|d&7<<3|m&7, e.code, e.name, m, v, d)
 	})
 	if err := os.WriteFile(path, text, 0o666); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// rounder rounds to bfloat16.
-type rounder struct{ one, half, quiet reg.VecVirtual }
-
-func newRounder() rounder {
-	w := AVX512
-	return rounder{w.Bits(1), w.Bits(0x7fff), w.Bits(1 << 22)}
-}
-
-// round leaves the bfloat16 nearest to x, ties to even, in the upper half of each lane, and anything in the lower.
-func (r rounder) round(x reg.VecVirtual) reg.VecVirtual {
-	y, nan := ZMM(), K()
-	VCMPPS(U8(3), x, x, nan)
-	VPSRLD(U8(16), x, y)
-	VPANDD(r.one, y, y)
-	VPADDD(r.half, y, y)
-	VPADDD(x, y, y)
-	VPORD(r.quiet, x, nan, y)
+// roundBF16 rounds two vectors to bfloat16: lo in the lower half of the result. Subnormal numbers become 0.
+func roundBF16(lo, hi reg.VecVirtual) reg.VecVirtual {
+	y := ZMM()
+	VPMULHUW(lo, hi, y)
 	return y
 }
 
@@ -453,28 +451,28 @@ func (r rounder) round(x reg.VecVirtual) reg.VecVirtual {
 func roundRow() {
 	AVX512.Func("roundRow", "func(dst *uint16, src *float32, n int)", "dst[i] = bfloat16(src[i]), i < n")
 	dst, src, n := Ptr("dst"), Ptr("src"), Ptr("n")
-	r := newRounder()
 	loop, tail, done := Fresh("loop"), Fresh("tail"), Fresh("done")
-	x := ZMM()
 	Label(loop)
-	CMPQ(n, U8(16))
+	CMPQ(n, U8(32))
 	JLT(LabelRef(tail))
-	VMOVUPS(Mem{Base: src}, x)
-	y := r.round(x)
-	VPSRLD(U8(16), y, y)
-	VPMOVDW(y, Mem{Base: dst})
-	ADDQ(U8(64), src)
-	ADDQ(U8(32), dst)
-	SUBQ(U8(16), n)
+	lo, hi := ZMM(), ZMM()
+	VMOVUPS(Mem{Base: src}, lo)
+	VMOVUPS(Mem{Base: src, Disp: 64}, hi)
+	VMOVUPS(roundBF16(lo, hi), Mem{Base: dst})
+	ADDQ(U32(128), src)
+	ADDQ(U8(64), dst)
+	SUBQ(U8(32), n)
 	JMP(LabelRef(loop))
 	Label(tail)
 	TESTQ(n, n)
 	JLE(LabelRef(done))
-	mask := AVX512.MaskOf(n)
-	VMOVUPS_Z(Mem{Base: src}, mask, x)
-	y = r.round(x)
-	VPSRLD(U8(16), y, y)
-	VPMOVDW(y, mask, Mem{Base: dst})
+	k := AVX512.Masks(n, 2)
+	lo, hi = AVX512.LoadMask(Mem{Base: src}, k[0]), AVX512.LoadMask(Mem{Base: src, Disp: 64}, k[1])
+	ones, all := GP64(), K()
+	MOVQ(I32(-1), ones)
+	BZHIQ(n, ones, ones)
+	KMOVD(ones.As32(), all)
+	VMOVDQU16(roundBF16(lo, hi), all, Mem{Base: dst})
 	Label(done)
 	AVX512.End()
 }
@@ -485,7 +483,12 @@ func roundPairs() {
 		`dst[l][j] = bfloat16(src[2l][j]) | bfloat16(src[2l+1][j])<<16 for l < pairs, j < n; rows of dst and src lie ds and
 ss bytes apart`)
 	dst, ds, src, ss, pairs := Ptr("dst"), Ptr("ds"), Ptr("src"), Ptr("ss"), Ptr("pairs")
-	r, high := newRounder(), AVX512.Bits(0xffff0000)
+	order := GLOBL("pairOrder", RODATA|NOPTR)
+	for i := range 16 {
+		DATA(4*i, U32(uint32(i|(i+16)<<16)))
+	}
+	shuffle := ZMM()
+	VMOVDQU64(order, shuffle)
 	even, odd, q, n := GP64(), GP64(), GP64(), GP64()
 	rows, done := Fresh("rows"), Fresh("done")
 	Label(rows)
@@ -495,11 +498,9 @@ ss bytes apart`)
 	LEAQ(Mem{Base: src, Index: ss, Scale: 1}, odd)
 	MOVQ(dst, q)
 	Load(Param("n"), n)
-	AVX512.Each(n, 1, []reg.GPVirtual{even, odd, q}, func(s Span) {
-		x, y := r.round(s.Load(even)), r.round(s.Load(odd))
-		VPSRLD(U8(16), x, x)
-		VPANDD(high, y, y)
-		VPORD(x, y, x)
+	AVX512.Each(n, 4, []reg.GPVirtual{even, odd, q}, func(s Span) {
+		x := roundBF16(s.Load(even), s.Load(odd))
+		VPERMW(x, shuffle, x)
 		s.Store(x, q)
 	})
 	LEAQ(Mem{Base: src, Index: ss, Scale: 2}, src)
