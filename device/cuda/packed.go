@@ -29,7 +29,7 @@ func (d *Device) PackedLinear(y, xq, xs, panels, ws, bias device.Mem, m, n, k, l
 	if m > 1 {
 		kernel = "packedRows"
 	}
-	d.launch(kernel, driver.Dim{X: ceil(n, device.PanelRows)}, driver.Dim{X: blockSize}, 0, q.y, q.x, q.xs, q.codes, q.ws,
+	d.launch(kernel, driver.Dim{X: ceil(n, device.PanelRows/2)}, driver.Dim{X: blockSize}, 0, q.y, q.x, q.xs, q.codes, q.ws,
 		q.bias, num(m), num(n), num(k), num(ldx), flag(q.perColumn), num(levels))
 }
 

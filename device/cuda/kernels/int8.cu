@@ -43,30 +43,30 @@ DEVICE void thin(float *y, const char *xq, const float *xs, const char *codes, c
 THIN(qlinearRow, 1)
 THIN(qlinearRows, 8)
 
-// ROWS rows at most of xq times codes in panels, of which a block has one: a lane has four rows of it, which lie
-// together, and every 32nd block of 16 columns, two at a time. The panel holds code+1, hence sum of code*x = sum of
-// (code+1)*x - sum of x.
+// ROWS rows at most of xq times codes in panels. A block has half a panel, so that there are more of them: a lane has
+// four rows of it, which lie together, and every 64th block of 16 columns, two at a time. The panel holds code+1, hence
+// sum of code*x = sum of (code+1)*x - sum of x.
 template <int ROWS>
 DEVICE void thinPanel(float *y, const char *xq, const float *xs, const u32 *panels, const float *ws, const float *bias,
                       int m, int n, int k, long ldx, int perColumn, int levels) {
-	SHARED int part[BLOCK / 32][ROWS][32];
+	SHARED int part[BLOCK / 32][ROWS][16];
 	int blocks = (k + 15) / 16, l = laneId();
 	int acc[ROWS][4], all[ROWS];
 #pragma unroll
 	for (int i = 0; i < ROWS; i++) acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = all[i] = 0;
 	for (int level = 0; level < levels; level++) {
-		const u32 *p = panels + ((long)block() * levels + level) * blocks * 32 + l % 8 * 4;
-		for (int b = warpId() * 4 + l / 8; b < blocks; b += BLOCK / 4) {
-			int more = b + BLOCK / 8 < blocks;
+		const u32 *p = panels + ((long)(block() / 2) * levels + level) * blocks * 32 + block() % 2 * 16 + l % 4 * 4;
+		for (int b = warpId() * 8 + l / 4; b < blocks; b += BLOCK / 2) {
+			int more = b + BLOCK / 4 < blocks;
 			u4 w[2] = {*(const u4 *)(p + b * 32), {0, 0, 0, 0}};
-			if (more) w[1] = *(const u4 *)(p + (b + BLOCK / 8) * 32);
+			if (more) w[1] = *(const u4 *)(p + (b + BLOCK / 4) * 32);
 #pragma unroll
 			for (int two = 0; two < 2; two++) {
 				if (two && !more) break;
 #pragma unroll
 				for (int i = 0; i < ROWS; i++) {
 					if (ROWS > 1 && i >= m) break;
-					u4 x = *(const u4 *)(xq + i * ldx + (b + two * BLOCK / 8) * 16);
+					u4 x = *(const u4 *)(xq + i * ldx + (b + two * BLOCK / 4) * 16);
 #pragma unroll
 					for (int e = 0; e < 4; e++) {
 						all[i] = dot4(x[e], 0x01010101, all[i]);
@@ -83,17 +83,18 @@ DEVICE void thinPanel(float *y, const char *xq, const float *xs, const u32 *pane
 #pragma unroll
 		for (int r = 0; r < 4; r++) {
 			int sum = acc[i][r] - all[i];
+			sum += shuffle(sum, 4);
 			sum += shuffle(sum, 8);
 			sum += shuffle(sum, 16);
-			if (l < 8) part[warpId()][i][l * 4 + r] = sum;
+			if (l < 4) part[warpId()][i][l * 4 + r] = sum;
 		}
 	}
 	barrier();
-	int i = tid() / 32, j = block() * 32 + l;
+	int i = tid() / 16, r = tid() % 16, j = block() * 16 + r;
 	if (i < m && i < ROWS && j < n) {
 		int sum = 0;
 #pragma unroll
-		for (int w = 0; w < BLOCK / 32; w++) sum += part[w][i][l];
+		for (int w = 0; w < BLOCK / 32; w++) sum += part[w][i][r];
 		y[(long)i * n + j] = scaled(sum, i, j, xs, ws, perColumn, bias);
 	}
 }
