@@ -577,7 +577,7 @@ func (c *compiler) alu() {
 		c.carry()
 		return
 	}
-	t := c.m.last()
+	t := c.last()
 	if t == "pred" {
 		c.logic(op)
 		return

@@ -10,7 +10,7 @@ import (
 // atom compiles atom and red. Lanes take effect in their order; kernels with atomics in global memory run block by block.
 func (c *compiler) atom() {
 	red := c.s.op == "red"
-	t := c.m.last()
+	t := c.last()
 	for _, h := range []string{"relaxed", "acquire", "release", "acq_rel", "cta", "gpu", "sys", "noftz"} {
 		c.m.has(h)
 	}

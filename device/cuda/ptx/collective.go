@@ -35,7 +35,7 @@ func (c *compiler) checked(f func(w *warp, m uint32)) {
 }
 
 func (c *compiler) shfl() {
-	t := c.m.last()
+	t := c.last()
 	sync := c.m.has("sync")
 	mode := c.m.oneOf("up", "down", "bfly", "idx")
 	c.done()
@@ -95,7 +95,7 @@ func (c *compiler) shfl() {
 }
 
 func (c *compiler) vote() {
-	t := c.m.last()
+	t := c.last()
 	sync := c.m.has("sync")
 	mode := c.m.oneOf("all", "any", "uni", "ballot")
 	c.done()
@@ -135,7 +135,7 @@ func (c *compiler) vote() {
 }
 
 func (c *compiler) match() {
-	t := c.m.last()
+	t := c.last()
 	sync := c.m.has("sync")
 	mode := c.m.oneOf("all", "any")
 	c.done()
@@ -189,7 +189,7 @@ func (c *compiler) match() {
 }
 
 func (c *compiler) activemask() {
-	t := c.m.last()
+	t := c.last()
 	c.done()
 	c.nargs(1)
 	if t != "b32" {
@@ -204,7 +204,7 @@ func (c *compiler) activemask() {
 }
 
 func (c *compiler) redux() {
-	t := c.m.last()
+	t := c.last()
 	sync := c.m.has("sync")
 	op := c.m.oneOf("add", "min", "max", "and", "or", "xor")
 	c.done()

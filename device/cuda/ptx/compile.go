@@ -123,12 +123,15 @@ func (m *mods) oneOf(list ...string) string {
 }
 
 // last takes the last modifier, the type.
-func (m *mods) last() string {
-	if len(*m) == 0 {
-		return ""
+func (c *compiler) last() string {
+	if len(c.m) == 0 {
+		c.fail("unknown instruction %s", c.s.full)
 	}
-	s := (*m)[len(*m)-1]
-	*m = (*m)[:len(*m)-1]
+	s := c.m[len(c.m)-1]
+	c.m = c.m[:len(c.m)-1]
+	if s == "" {
+		c.fail("unknown instruction %s", c.s.full)
+	}
 	return s
 }
 
@@ -538,11 +541,11 @@ func (c *compiler) addVar(name string, v *variable) {
 		u.offset = align(k.local, max(v.align, 16)) + origin
 		k.local = align(k.local, max(v.align, 16)) + v.size
 		if k.local > 1<<20 {
-			c.fail("too much local memory")
+			panic(c.file.lex.errorf(v.line, "too much local memory"))
 		}
 	}
 	if k.span > 1<<24 {
-		c.fail("too much shared memory")
+		panic(c.file.lex.errorf(v.line, "too much shared memory"))
 	}
 	c.vars[name] = &u
 }

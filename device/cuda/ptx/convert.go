@@ -57,8 +57,8 @@ var fastCvt = map[string]inst{
 
 // cvt compiles conversions.
 func (c *compiler) cvt() {
-	from := c.m.last()
-	to := c.m.last()
+	from := c.last()
+	to := c.last()
 	round := c.m.oneOf("rn", "rz", "rm", "rp", "rna", "rni", "rzi", "rmi", "rpi")
 	ftz := c.m.has("ftz")
 	sat := c.m.has("sat")

@@ -135,7 +135,7 @@ func (w *warp) start() {
 	w.alive = w.exist
 	w.frags = append(w.frags[:0], &frag{mask: w.exist})
 	w.forget()
-	w.carry = 0
+	w.carry, w.steps = 0, 0
 }
 
 // guarded is m less the lanes that guard turns off.

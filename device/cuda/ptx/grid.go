@@ -246,7 +246,6 @@ func (b *block) run(at driver.Dim) (err *driver.Error) {
 	for {
 		done, ran := true, false
 		for _, w = range b.warps {
-			w.steps = 0
 			if w.step() {
 				ran = true
 			}
@@ -360,7 +359,7 @@ func (c *compiler) barrier() {
 		}
 	case "red":
 		bi.red = c.m.oneOf("popc", "and", "or")
-		t := c.m.last()
+		t := c.last()
 		if bi.red == "" || (bi.red == "popc") != (t == "u32") || t != "u32" && t != "pred" || len(args) < 3 || len(args) > 4 {
 			c.fail("unknown instruction %s", c.s.full)
 		}

@@ -8,7 +8,7 @@ import (
 
 // mul compiles mul and mad.
 func (c *compiler) mul() {
-	op, t := c.s.op, c.m.last()
+	op, t := c.s.op, c.last()
 	n := 3
 	if op == "mad" {
 		n = 4
@@ -93,7 +93,7 @@ func (c *compiler) mul() {
 func isFloat2(t string) bool { return t != "" && isFloat(t) }
 
 func (c *compiler) mul24() {
-	t := c.m.last()
+	t := c.last()
 	n := 3
 	if c.s.op == "mad24" {
 		n = 4
@@ -107,7 +107,7 @@ func (c *compiler) mul24() {
 
 // div compiles div and rem. Division of integers by zero has no defined result and is an error.
 func (c *compiler) div() {
-	t := c.m.last()
+	t := c.last()
 	if isFloat2(t) {
 		if c.s.op == "rem" {
 			c.fail("unknown instruction %s", c.s.full)
@@ -185,7 +185,7 @@ func extend(x uint32, size int) int64 {
 
 // shift compiles shl and shr. Amounts beyond the width give 0, or the sign.
 func (c *compiler) shift() {
-	t := c.m.last()
+	t := c.last()
 	c.done()
 	c.nargs(3)
 	right, signed := c.s.op == "shr", t[:1] == "s"
@@ -250,7 +250,7 @@ func (c *compiler) shift() {
 }
 
 func (c *compiler) shf() {
-	t := c.m.last()
+	t := c.last()
 	left := c.m.oneOf("l", "r")
 	mode := c.m.oneOf("wrap", "clamp")
 	c.done()
@@ -279,11 +279,11 @@ func (c *compiler) shf() {
 
 // prmt picks bytes.
 func (c *compiler) prmt() {
-	t := c.m.last()
+	t := c.last()
 	mode := c.m.oneOf("f4e", "b4e", "rc8", "ecl", "ecr", "rc16")
 	if t != "b32" { // the mode comes last
 		mode = t
-		t = c.m.last()
+		t = c.last()
 	}
 	c.done()
 	c.nargs(4)
@@ -336,7 +336,7 @@ func (c *compiler) prmt() {
 
 // lop3 is any function of three bits, by its table.
 func (c *compiler) lop3() {
-	t := c.m.last()
+	t := c.last()
 	c.done()
 	c.nargs(5)
 	if t != "b32" || c.s.args[4].kind != aInt || c.s.args[4].bits > 255 {
@@ -370,7 +370,7 @@ func (c *compiler) lop3() {
 }
 
 func (c *compiler) bfe() {
-	t := c.m.last()
+	t := c.last()
 	c.done()
 	c.nargs(4)
 	width := uint32(8 * typeSizes[t])
@@ -422,7 +422,7 @@ func (c *compiler) bfe() {
 }
 
 func (c *compiler) bfi() {
-	t := c.m.last()
+	t := c.last()
 	c.done()
 	c.nargs(5)
 	if t != "b32" && t != "b64" {
@@ -461,7 +461,7 @@ func (c *compiler) bfi() {
 
 // count compiles popc, clz and bfind, which give 32 bits.
 func (c *compiler) count() {
-	t := c.m.last()
+	t := c.last()
 	amount := c.m.has("shiftamt")
 	c.done()
 	c.nargs(2)
@@ -514,8 +514,8 @@ func (c *compiler) count() {
 
 // dp4a compiles products of four bytes, and dp2a of two halves with two bytes.
 func (c *compiler) dp4a() {
-	tb := c.m.last()
-	ta := c.m.last()
+	tb := c.last()
+	ta := c.last()
 	hi := c.m.oneOf("lo", "hi")
 	c.done()
 	c.nargs(4)

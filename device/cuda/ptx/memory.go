@@ -318,7 +318,7 @@ func (c *compiler) space(extra ...string) space {
 
 // accessType takes the vector and type of a load or store.
 func (c *compiler) accessType() (t string, n int) {
-	t = c.m.last()
+	t = c.last()
 	n = 1
 	switch c.m.oneOf("v2", "v4") {
 	case "v2":

@@ -246,7 +246,7 @@ func (c *compiler) mma64(ok bool) {
 // ldmatrix loads 8x8 matrices of 16-bit elements, whose rows stand where lanes 8i .. 8i+7 say for matrix i. A lane gets two
 // elements of row lane/4, or of column lane/4 with .trans.
 func (c *compiler) ldmatrix() {
-	t := c.m.last()
+	t := c.last()
 	sync, aligned := c.m.has("sync"), c.m.has("aligned")
 	shape := c.m.has("m8n8")
 	n := map[string]int{"x1": 1, "x2": 2, "x4": 4}[c.m.oneOf("x1", "x2", "x4")]

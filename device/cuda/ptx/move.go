@@ -9,7 +9,7 @@ import (
 
 // mov compiles copies, addresses of variables, and packing and unpacking of vectors.
 func (c *compiler) mov() {
-	t := c.m.last()
+	t := c.last()
 	c.done()
 	c.nargs(2)
 	d, s := c.s.args[0], c.s.args[1]
@@ -143,7 +143,7 @@ func (c *compiler) unpack(list []arg, s arg, t string) {
 
 // cvta compiles conversions between generic addresses and those of a space.
 func (c *compiler) cvta() {
-	t := c.m.last()
+	t := c.last()
 	to := c.m.has("to")
 	s := c.m.oneOf("global", "shared", "local", "const")
 	c.done()
@@ -398,7 +398,7 @@ func (c *compiler) comparison(d int32, op, t string, a, b arg, ftz bool) {
 
 // setp compares, perhaps combines with another predicate, and may also give the opposite.
 func (c *compiler) setp() {
-	t := c.m.last()
+	t := c.last()
 	if len(c.m) == 0 {
 		c.fail("unknown instruction %s", c.s.full)
 	}
@@ -454,8 +454,8 @@ func (c *compiler) setp() {
 
 // set is a comparison whose result is -1 or 1.0.
 func (c *compiler) set() {
-	t := c.m.last()
-	dt := c.m.last()
+	t := c.last()
+	dt := c.last()
 	if len(c.m) == 0 {
 		c.fail("unknown instruction %s", c.s.full)
 	}
@@ -486,7 +486,7 @@ func (c *compiler) set() {
 }
 
 func (c *compiler) selp() {
-	t := c.m.last()
+	t := c.last()
 	c.done()
 	c.nargs(4)
 	if typeSizes[t] < 2 {
@@ -525,8 +525,8 @@ func (c *compiler) selp() {
 
 // slct takes a where the third operand is at least zero, else b.
 func (c *compiler) slct() {
-	ct := c.m.last()
-	t := c.m.last()
+	ct := c.last()
+	t := c.last()
 	ftz := c.m.has("ftz")
 	c.done()
 	c.nargs(4)
@@ -557,8 +557,8 @@ func (c *compiler) slct() {
 }
 
 func (c *compiler) testp() {
-	t := c.m.last()
-	op := c.m.last()
+	t := c.last()
+	op := c.last()
 	c.done()
 	c.nargs(2)
 	if t != "f32" && t != "f64" {
