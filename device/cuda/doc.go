@@ -10,4 +10,12 @@
 // index outside its table is found on the GPU and becomes the error at the next Download or Sync. Kernels without a
 // native form run on the host by copies, and [Device.Bridged] counts them. Sums have a fixed order: same inputs, same
 // bits.
+//
+// The tests run on the interpreter. On a machine with a GPU
+//
+//	SETUN_CUDA=1 go test ./device/cuda -run TestGPU -v
+//	go run ./bench -devices cuda,simd
+//
+// runs the conformance suite on it, and times it beside the processor. Neither was run: where this was written there was
+// no GPU.
 package cuda
