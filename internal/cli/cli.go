@@ -60,7 +60,7 @@ func (c *Flags) Register(f *flag.FlagSet) {
 
 // RegisterDevice adds only the flags that choose the device.
 func (c *Flags) RegisterDevice(f *flag.FlagSet) {
-	f.StringVar(&c.Device, "device", "auto", "auto or the name of a device")
+	f.StringVar(&c.Device, "device", "auto", "auto, or one of "+strings.Join(auto.Names, ", "))
 	f.IntVar(&c.Threads, "threads", 0, "processor threads; 0: all")
 }
 

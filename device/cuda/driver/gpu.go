@@ -128,13 +128,23 @@ type gpu struct {
 	idle []Event // forgotten, to be recorded again
 }
 
-// A frame is the memory of one operation. It is on the heap, where Go moves nothing, so its addresses can be arguments.
+// A frame is the memory of one operation. It is on the heap, where Go moves nothing: only addresses in it, of what it
+// points to, and of page-locked memory, may be arguments. What is on the stack may move between two calls.
 type frame struct {
 	args   [11]uintptr // of the entry point
 	out    [2]uint64   // what it writes
 	values [32]uint64  // of the kernel
 	at     [32]uintptr // &values[i]
 	name   [256]byte
+	jit    *jit
+}
+
+// jit is the memory of a compilation.
+type jit struct {
+	code    []byte
+	options [2]int32
+	values  [2]uintptr
+	log     [4096]byte
 }
 
 func newFrame() any {
@@ -382,26 +392,20 @@ func (g *gpu) Copy(dst, src Ptr, bytes int) error {
 
 // Load keeps the compiler's own words, which say more than the error.
 func (g *gpu) Load(ptx string) (m Module, err error) {
-	type job struct {
-		options [2]int32
-		values  [2]uintptr
-		log     [4096]byte
-	}
-	code := append([]byte(ptx), 0)
-	j := &job{options: [2]int32{jitErrorLog, jitErrorLogBytes}}
-	j.values = [2]uintptr{address(&j.log[0]), uintptr(len(j.log) - 1)}
 	err = g.with(func(f *frame) error {
-		err := g.do(cuModuleLoadDataEx, f, address(&f.out[0]), address(&code[0]), 2, address(&j.options[0]),
-			address(&j.values[0]))
+		j := &jit{code: append([]byte(ptx), 0), options: [2]int32{jitErrorLog, jitErrorLogBytes}}
+		f.jit = j
+		defer func() { f.jit = nil }()
+		j.values = [2]uintptr{address(&j.log[0]), uintptr(len(j.log) - 1)}
+		err := g.do(cuModuleLoadDataEx, f, address(&f.out[0]), address(&j.code[0]), uintptr(len(j.options)),
+			address(&j.options[0]), address(&j.values[0]))
+		if log, _, _ := bytes.Cut(j.log[:], []byte{0}); err != nil && len(log) > 0 {
+			return fmt.Errorf("%w: %s", err, bytes.TrimSpace(log))
+		}
 		m = Module(f.out[0])
 		return err
 	})
-	runtime.KeepAlive(code)
-	runtime.KeepAlive(j)
 	if err != nil {
-		if log, _, _ := bytes.Cut(j.log[:], []byte{0}); len(log) > 0 {
-			err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(log))
-		}
 		return 0, err
 	}
 	return m, nil
@@ -410,9 +414,13 @@ func (g *gpu) Load(ptx string) (m Module, err error) {
 func (g *gpu) Unload(m Module) error { return g.simple(cuModuleUnload, uintptr(m)) }
 
 func (g *gpu) Function(m Module, name string, shared int) (fn Function, err error) {
-	symbol := append([]byte(name), 0)
 	err = g.with(func(f *frame) error {
-		if err := g.do(cuModuleGetFunction, f, address(&f.out[0]), uintptr(m), address(&symbol[0])); err != nil {
+		n := copy(f.name[:], name)
+		if n == len(f.name) {
+			return fmt.Errorf("cuModuleGetFunction: the name of the kernel is longer than %d bytes", n-1)
+		}
+		f.name[n] = 0
+		if err := g.do(cuModuleGetFunction, f, address(&f.out[0]), uintptr(m), address(&f.name[0])); err != nil {
 			return err
 		}
 		fn = Function(f.out[0])
@@ -421,7 +429,6 @@ func (g *gpu) Function(m Module, name string, shared int) (fn Function, err erro
 		}
 		return nil
 	})
-	runtime.KeepAlive(symbol)
 	return fn, err
 }
 
