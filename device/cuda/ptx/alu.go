@@ -35,6 +35,19 @@ func canon64(x float64) float64 {
 	return x
 }
 
+func fmaRest(p, z, s float64) float32 {
+	if s != 0 {
+		s = toOdd(p, z, s)
+	}
+	return canon(float32(s))
+}
+
+func canon4(x *[4]float32) {
+	for i := range x {
+		x[i] = canon(x[i])
+	}
+}
+
 // toOdd is p+z rounded to odd, s being p+z rounded to nearest: a further rounding to fewer digits is then correct.
 func toOdd(p, z, s float64) float64 {
 	if s-s != 0 {
@@ -75,28 +88,43 @@ type fn64 func(d, a, b, c *col64)
 // difference, and rounding to nearest is left out.
 var alu32 = map[string]fn32{
 	"add.b32": func(d, a, b, _ *col32) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] + b[i]
+			d[i+1] = a[i+1] + b[i+1]
+			d[i+2] = a[i+2] + b[i+2]
+			d[i+3] = a[i+3] + b[i+3]
 		}
 	},
 	"sub.b32": func(d, a, b, _ *col32) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] - b[i]
+			d[i+1] = a[i+1] - b[i+1]
+			d[i+2] = a[i+2] - b[i+2]
+			d[i+3] = a[i+3] - b[i+3]
 		}
 	},
 	"and.b32": func(d, a, b, _ *col32) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] & b[i]
+			d[i+1] = a[i+1] & b[i+1]
+			d[i+2] = a[i+2] & b[i+2]
+			d[i+3] = a[i+3] & b[i+3]
 		}
 	},
 	"or.b32": func(d, a, b, _ *col32) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] | b[i]
+			d[i+1] = a[i+1] | b[i+1]
+			d[i+2] = a[i+2] | b[i+2]
+			d[i+3] = a[i+3] | b[i+3]
 		}
 	},
 	"xor.b32": func(d, a, b, _ *col32) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] ^ b[i]
+			d[i+1] = a[i+1] ^ b[i+1]
+			d[i+2] = a[i+2] ^ b[i+2]
+			d[i+3] = a[i+3] ^ b[i+3]
 		}
 	},
 	"not.b32": func(d, a, _, _ *col32) {
@@ -150,8 +178,11 @@ var alu32 = map[string]fn32{
 	"mul.hi.u32": each2(func(a, b uint32) uint32 { return uint32(uint64(a) * uint64(b) >> 32) }),
 	"mul.hi.s32": each2(func(a, b uint32) uint32 { return uint32(int64(int32(a)) * int64(int32(b)) >> 32) }),
 	"mad.lo.b32": func(d, a, b, c *col32) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i]*b[i] + c[i]
+			d[i+1] = a[i+1]*b[i+1] + c[i+1]
+			d[i+2] = a[i+2]*b[i+2] + c[i+2]
+			d[i+3] = a[i+3]*b[i+3] + c[i+3]
 		}
 	},
 	"mad.hi.u32":     each3(func(a, b, c uint32) uint32 { return uint32(uint64(a)*uint64(b)>>32) + c }),
@@ -197,20 +228,32 @@ var alu32 = map[string]fn32{
 
 	"add.f32": func(d, a, b, _ *col32) {
 		D, A, B := f32s(d), f32s(a), f32s(b)
-		for i := range D {
-			D[i] = canon(A[i] + B[i])
+		for i := 0; i < 32; i += 4 {
+			x0, x1, x2, x3 := A[i]+B[i], A[i+1]+B[i+1], A[i+2]+B[i+2], A[i+3]+B[i+3]
+			D[i], D[i+1], D[i+2], D[i+3] = x0, x1, x2, x3
+			if s := x0 + x1 + (x2 + x3); s != s {
+				canon4((*[4]float32)(D[i : i+4]))
+			}
 		}
 	},
 	"sub.f32": func(d, a, b, _ *col32) {
 		D, A, B := f32s(d), f32s(a), f32s(b)
-		for i := range D {
-			D[i] = canon(A[i] - B[i])
+		for i := 0; i < 32; i += 4 {
+			x0, x1, x2, x3 := A[i]-B[i], A[i+1]-B[i+1], A[i+2]-B[i+2], A[i+3]-B[i+3]
+			D[i], D[i+1], D[i+2], D[i+3] = x0, x1, x2, x3
+			if s := x0 + x1 + (x2 + x3); s != s {
+				canon4((*[4]float32)(D[i : i+4]))
+			}
 		}
 	},
 	"mul.f32": func(d, a, b, _ *col32) {
 		D, A, B := f32s(d), f32s(a), f32s(b)
-		for i := range D {
-			D[i] = canon(A[i] * B[i])
+		for i := 0; i < 32; i += 4 {
+			x0, x1, x2, x3 := A[i]*B[i], A[i+1]*B[i+1], A[i+2]*B[i+2], A[i+3]*B[i+3]
+			D[i], D[i+1], D[i+2], D[i+3] = x0, x1, x2, x3
+			if s := x0 + x1 + (x2 + x3); s != s {
+				canon4((*[4]float32)(D[i : i+4]))
+			}
 		}
 	},
 	"div.f32": func(d, a, b, _ *col32) {
@@ -223,13 +266,20 @@ var alu32 = map[string]fn32{
 	// between two float32, or is subnormal: then it is rounded to odd first.
 	"fma.f32": func(d, a, b, c *col32) {
 		D, A, B, C := f32s(d), f32s(a), f32s(b), f32s(c)
-		for i := range D {
+		for i := 0; i < 32; i += 2 {
 			p, z := float64(A[i])*float64(B[i]), float64(C[i])
-			s := p + z
-			if u := math.Float64bits(s); (u&(1<<29-1) == 1<<28 || u>>52&0x7ff <= 897) && s != 0 {
-				s = toOdd(p, z, s)
+			q, y := float64(A[i+1])*float64(B[i+1]), float64(C[i+1])
+			s, t := p+z, q+y
+			if u := math.Float64bits(s); u>>52&0x7ff-898 < 2047-898 && u<<35 != 1<<63 {
+				D[i] = float32(s)
+			} else {
+				D[i] = fmaRest(p, z, s)
 			}
-			D[i] = canon(float32(s))
+			if u := math.Float64bits(t); u>>52&0x7ff-898 < 2047-898 && u<<35 != 1<<63 {
+				D[i+1] = float32(t)
+			} else {
+				D[i+1] = fmaRest(q, y, t)
+			}
 		}
 	},
 	"neg.f32": func(d, a, _, _ *col32) {
@@ -286,23 +336,35 @@ var approx = map[string]func(x float64) float64{
 
 var alu64 = map[string]fn64{
 	"add.b64": func(d, a, b, _ *col64) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] + b[i]
+			d[i+1] = a[i+1] + b[i+1]
+			d[i+2] = a[i+2] + b[i+2]
+			d[i+3] = a[i+3] + b[i+3]
 		}
 	},
 	"sub.b64": func(d, a, b, _ *col64) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] - b[i]
+			d[i+1] = a[i+1] - b[i+1]
+			d[i+2] = a[i+2] - b[i+2]
+			d[i+3] = a[i+3] - b[i+3]
 		}
 	},
 	"and.b64": func(d, a, b, _ *col64) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] & b[i]
+			d[i+1] = a[i+1] & b[i+1]
+			d[i+2] = a[i+2] & b[i+2]
+			d[i+3] = a[i+3] & b[i+3]
 		}
 	},
 	"or.b64": func(d, a, b, _ *col64) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] | b[i]
+			d[i+1] = a[i+1] | b[i+1]
+			d[i+2] = a[i+2] | b[i+2]
+			d[i+3] = a[i+3] | b[i+3]
 		}
 	},
 	"xor.b64": func(d, a, b, _ *col64) {
@@ -328,13 +390,19 @@ var alu64 = map[string]fn64{
 	}),
 	"brev.b64": each64(func(a, _, _ uint64) uint64 { return bits.Reverse64(a) }),
 	"mul.lo.b64": func(d, a, b, _ *col64) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i] * b[i]
+			d[i+1] = a[i+1] * b[i+1]
+			d[i+2] = a[i+2] * b[i+2]
+			d[i+3] = a[i+3] * b[i+3]
 		}
 	},
 	"mad.lo.b64": func(d, a, b, c *col64) {
-		for i := range d {
+		for i := 0; i < 32; i += 4 {
 			d[i] = a[i]*b[i] + c[i]
+			d[i+1] = a[i+1]*b[i+1] + c[i+1]
+			d[i+2] = a[i+2]*b[i+2] + c[i+2]
+			d[i+3] = a[i+3]*b[i+3] + c[i+3]
 		}
 	},
 	"mul.hi.u64": each64(func(a, b, _ uint64) uint64 { return mulHi(a, b) }),
@@ -403,8 +471,11 @@ var alu64 = map[string]fn64{
 }
 
 func mulLo(d, a, b *col32) {
-	for i := range d {
+	for i := 0; i < 32; i += 4 {
 		d[i] = a[i] * b[i]
+		d[i+1] = a[i+1] * b[i+1]
+		d[i+2] = a[i+2] * b[i+2]
+		d[i+3] = a[i+3] * b[i+3]
 	}
 }
 

@@ -186,10 +186,9 @@ func (w *warp) complete(a *asyncCopy, m uint32) {
 		if !s.on {
 			continue
 		}
-		now := uint64(w.clock.now)<<12 | uint64(w.id<<5|i)
+		now := w.stamp()&^(0xffffff<<lineShift) | uint64(a.line&0xffffff)<<lineShift | uint64(i)
 		for g := int(a.off[i] >> s.shift); g < (int(a.off[i])+a.size)>>s.shift; g++ {
 			s.writes[g] = now
-			s.lines[g] = a.line
 		}
 	}
 }

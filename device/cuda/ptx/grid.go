@@ -50,11 +50,13 @@ func newBlock(l *launch) *block {
 	size := k.span + l.shared
 	b.shared = make([]byte, size)
 	n := (b.threads + 31) / 32
-	b.shadow = shadow{on: l.gpu.cfg.Check, uninit: l.gpu.cfg.Check && !l.gpu.cfg.AllowUninitialised, shift: k.granule, warps: n}
+	b.shadow = shadow{on: l.gpu.cfg.Check, uninit: l.gpu.cfg.Check && !l.gpu.cfg.AllowUninitialised, shift: k.granule}
 	if b.shadow.on {
 		g := size>>k.granule + 1
-		b.shadow.writes, b.shadow.lines = make([]uint64, g), make([]int32, g)
-		b.shadow.reads = make([]uint32, g*n)
+		b.shadow.writes, b.shadow.latest = make([]uint64, g), make([]uint32, g)
+		for range n {
+			b.shadow.reads = append(b.shadow.reads, make([]uint32, g))
+		}
 		if !k.dynamic { // what no variable holds is out of bounds
 			for i := range b.shadow.writes {
 				b.shadow.writes[i] = outside

@@ -62,8 +62,11 @@ func (c *compiler) mul() {
 	case t == "u32" && n == 3:
 		c.w64(d, func(w *warp, d *col64) {
 			a, b := &w.r32[a], &w.r32[b]
-			for i := range d {
+			for i := 0; i < 32; i += 4 {
 				d[i] = uint64(a[i]) * uint64(b[i])
+				d[i+1] = uint64(a[i+1]) * uint64(b[i+1])
+				d[i+2] = uint64(a[i+2]) * uint64(b[i+2])
+				d[i+3] = uint64(a[i+3]) * uint64(b[i+3])
 			}
 		})
 	case t == "u32":

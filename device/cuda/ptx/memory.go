@@ -261,12 +261,23 @@ func (mi *memInst) shared(w *warp, m uint32, window uint64) {
 	off := &w.off
 	size := uint64(len(w.blk.shared))
 	window += origin
-	var bad, all uint64
+	var bad, all, diff, step uint64
+	limit, first := size-mi.size, off[bits.TrailingZeros32(m)&31]-window
+	next := first
 	for i := range off {
 		o := off[i] - window
 		off[i] = o
-		bad |= o | (size - mi.size - o)
+		bad |= o | (limit - o)
 		all |= o
+		diff |= o ^ first
+		step |= o ^ next
+		next += mi.size
+	}
+	p := scattered
+	if diff == 0 {
+		p = uniform
+	} else if step == 0 && m == allLanes {
+		p = sequence
 	}
 	if int64(bad) < 0 || all&(mi.size-1) != 0 || size < mi.size {
 		for l := m; l != 0; l &= l - 1 {
@@ -282,9 +293,9 @@ func (mi *memInst) shared(w *warp, m uint32, window uint64) {
 		}
 	}
 	if mi.write {
-		w.blk.shadow.write(w, off, m, mi.size)
+		w.blk.shadow.write(w, off, m, mi.size, p)
 	} else {
-		w.blk.shadow.read(w, off, m, mi.size)
+		w.blk.shadow.read(w, off, m, mi.size, p)
 	}
 }
 

@@ -17,19 +17,20 @@ type shadow struct {
 	on     bool
 	uninit bool // reading what nobody wrote is an error
 	shift  uint
-	warps  int
-	// time<<12 | atomic<<11 | thread; async for copies under way, outside for red zones.
+	// time<<36 | line<<12 | atomic<<11 | thread; async for copies under way, outside for red zones.
 	writes []uint64
-	reads  []uint32 // time<<6 | lane, or 32 for several; by granule and warp
-	lines  []int32  // of the writes
-	base   uint32   // times up to here are of other blocks
-	same   int      // a store wrote one granule by several lanes
+	reads  [][]uint32 // by warp: time<<6 | lane, or 32 for several lanes
+	latest []uint32   // the latest of reads, over all warps
+	base   uint32     // times up to here are of other blocks
+	same   int        // how many granules a store wrote by several lanes
 	// What kind of access the next one is.
 	atomic, async bool
 	whole         bool // a read by all lanes of the warp, whichever names the address
 }
 
 const (
+	timeShift = 36
+	lineShift = 12
 	atomicBit = 1 << 11
 	asyncBit  = 1 << 63
 	outside   = 1<<64 - 1
@@ -37,10 +38,20 @@ const (
 	lastTime  = 1<<26 - 1<<20 // reads have 26 bits of time
 )
 
+// pattern is what the addresses of a warp's lanes look like.
+type pattern uint8
+
+const (
+	scattered pattern = iota
+	uniform           // all the same
+	sequence          // all 32 lanes, one after the other
+)
+
 // clock is what a warp knows of the others' times.
 type clock struct {
 	now  uint32
 	seen []uint32
+	low  uint32 // the least of seen
 	safe uint64 // writes up to here are ordered, of whichever warp
 	// Synchronisations of some lanes: when lanes i and j last met. Made when the first comes.
 	met *[32][32]uint32
@@ -53,7 +64,10 @@ func (s *shadow) start(b *block) {
 		}
 	}
 	if s.base > lastTime {
-		clear(s.reads)
+		for _, r := range s.reads {
+			clear(r)
+		}
+		clear(s.latest)
 		for i, x := range s.writes {
 			if x != outside {
 				s.writes[i] = 0
@@ -72,11 +86,11 @@ func (s *shadow) start(b *block) {
 }
 
 func (c *clock) settle() {
-	low := c.now
+	c.low = c.now
 	for _, t := range c.seen {
-		low = min(low, t)
+		c.low = min(c.low, t)
 	}
-	c.safe = uint64(low)<<12 | 0xfff
+	c.safe = uint64(c.low+1)<<timeShift - 1
 }
 
 // barrier orders everything before it in some warps before everything after it.
@@ -139,30 +153,71 @@ func (w *warp) ordered(v, lane int, t uint32, me int) bool {
 	return lane == me || lane < several && me < several && c.met != nil && c.met[lane][me] >= t
 }
 
-func (s *shadow) read(w *warp, off *col64, m uint32, size uint64) {
+// read checks and notes the reads of lanes m.
+func (s *shadow) read(w *warp, off *col64, m uint32, size uint64, p pattern) {
 	if !s.on {
 		return
 	}
-	n := int(size >> s.shift)
-	safe := w.clock.safe
-	now := w.clock.now << 6
-	first := uint64(0)
+	// The usual case: written at a time from first to first+span.
+	first, span := uint64(0), w.clock.safe
 	if s.uninit {
-		first = uint64(s.base+1) << 12
+		if first = uint64(s.base+1) << timeShift; first > span {
+			first, span = asyncBit, first // nothing is
+		}
+		span -= first
 	}
-	for l := m; l != 0; l &= l - 1 {
-		i := bits.TrailingZeros32(l) & 31
-		g := int(off[i] >> s.shift)
+	now := w.clock.now << 6
+	many := now | several
+	shift := s.shift & 63
+	n := int(size >> shift)
+	reads := s.reads[w.id]
+	if p == sequence && !s.whole {
+		g := int(off[0] >> shift)
+		writes := s.writes[g : g+32*n]
+		for k, x := range writes {
+			if x-first > span {
+				s.checkRead(w, g+k, k/n, x)
+			}
+		}
+		reads := reads[g : g+32*n]
+		lane, left := now, n
+		for k, r := range reads {
+			if r < now {
+				reads[k] = lane
+				s.latest[g+k] = max(s.latest[g+k], now)
+			} else if r != lane {
+				reads[k] = many
+			}
+			if left--; left == 0 {
+				lane, left = lane+1, n
+			}
+		}
+		return
+	}
+	several := s.whole
+	if p == uniform && m&(m-1) != 0 {
+		several = true
+		m &= -m
+	}
+	writes := s.writes
+	for i := range off {
+		if m>>i&1 == 0 {
+			continue
+		}
+		t := now | uint32(i)
+		if several {
+			t = many
+		}
+		g := int(off[i] >> shift)
 		for end := g + n; g < end; g++ {
-			if x := s.writes[g]; x-first > safe-first || first > safe {
+			if x := writes[g]; x-first > span {
 				s.checkRead(w, g, i, x)
 			}
-			r := &s.reads[g*s.warps+w.id]
-			if t := now | uint32(i); *r != t {
-				if *r >= now || s.whole {
-					t = now | several
-				}
+			if r := &reads[g]; *r < now {
 				*r = t
+				s.latest[g] = max(s.latest[g], now)
+			} else if *r != t && *r != many {
+				*r = many
 			}
 		}
 	}
@@ -173,9 +228,9 @@ func (s *shadow) checkRead(w *warp, g, lane int, x uint64) {
 		s.fail(w, g, lane, "read")
 	}
 	if x&asyncBit != 0 {
-		s.race(w, g, lane, "reads", x&^asyncBit, "an asynchronous copy under way of")
+		s.race(w, g, lane, "reads", x, "an asynchronous copy under way of")
 	}
-	t := uint32(x >> 12)
+	t := uint32(x >> timeShift)
 	if t <= s.base {
 		if s.uninit {
 			at := g << s.shift
@@ -193,7 +248,8 @@ func (s *shadow) checkRead(w *warp, g, lane int, x uint64) {
 	}
 }
 
-func (s *shadow) write(w *warp, off *col64, m uint32, size uint64) {
+// write checks and notes the writes of lanes m.
+func (s *shadow) write(w *warp, off *col64, m uint32, size uint64, p pattern) {
 	if !s.on {
 		return
 	}
@@ -204,75 +260,102 @@ func (s *shadow) write(w *warp, off *col64, m uint32, size uint64) {
 	case s.async:
 		kind = asyncBit
 	}
-	s.mark(w, off, m, size, kind)
-}
-
-// mark checks and notes writes; kind is atomicBit, asyncBit or 0.
-func (s *shadow) mark(w *warp, off *col64, m uint32, size uint64, kind uint64) {
-	n := int(size >> s.shift)
+	shift := s.shift & 63
+	n := int(size >> shift)
 	safe := w.clock.safe
-	id := uint64(w.id << 5)
-	now := uint64(w.clock.now)<<12 | id | kind
+	fresh := (w.clock.low + 1) << 6 // reads before this are ordered, of whichever warp
+	now := w.stamp() | kind
 	s.same = 0
-	for l := m; l != 0; l &= l - 1 {
-		i := bits.TrailingZeros32(l) & 31
-		g := int(off[i] >> s.shift)
+	writes, latest := s.writes, s.latest
+	if p == sequence {
+		g := int(off[0] >> shift)
+		writes, latest := writes[g:g+32*n], latest[g:g+32*n]
+		for k, x := range writes {
+			if x > safe && (x&^0xffffff000 != now&^0xffffff000|uint64(k/n)) {
+				s.checkWrite(w, g+k, k/n, x, kind)
+			}
+			if latest[k] >= fresh {
+				s.checkReads(w, g+k, k/n)
+			}
+		}
+		left := n
+		for k := range writes {
+			writes[k] = now
+			if left--; left == 0 {
+				now, left = now+1, n
+			}
+		}
+		return
+	}
+	for i := range off {
+		if m>>i&1 == 0 {
+			continue
+		}
+		g := int(off[i] >> shift)
 		for end := g + n; g < end; g++ {
-			if x := s.writes[g]; x > safe {
+			if x := writes[g]; x > safe {
 				s.checkWrite(w, g, i, x, kind)
 			}
-			for v, r := range s.reads[g*s.warps : (g+1)*s.warps] {
-				if t := r >> 6; t > w.clock.seen[v] {
-					s.checkReader(w, g, i, v, r)
-				}
+			if latest[g] >= fresh {
+				s.checkReads(w, g, i)
 			}
 		}
 	}
-	for l := m; l != 0; l &= l - 1 {
-		i := bits.TrailingZeros32(l) & 31
-		g := int(off[i] >> s.shift)
+	for i := range off {
+		if m>>i&1 == 0 {
+			continue
+		}
+		g := int(off[i] >> shift)
+		t := now | uint64(i)
 		for end := g + n; g < end; g++ {
-			x := s.writes[g]
-			if x&^0x1f == now && x != now|uint64(i) && s.lines[g] == w.line {
+			if x := writes[g]; x&^0x1f == now && x != t {
 				s.same++
 			}
-			s.writes[g] = now | uint64(i)
-			s.lines[g] = w.line
+			writes[g] = t
 		}
 	}
+}
+
+// stamp is what a write of lane 0 of w now leaves in shadow memory.
+func (w *warp) stamp() uint64 {
+	return uint64(w.clock.now)<<timeShift | uint64(w.line&0xffffff)<<lineShift | uint64(w.id<<5)
 }
 
 func (s *shadow) checkWrite(w *warp, g, lane int, x, kind uint64) {
 	if x == outside {
 		s.fail(w, g, lane, "write")
 	}
-	th, t := int(x&0x3ff), uint32(x&^asyncBit>>12)
 	if x&asyncBit != 0 {
-		s.race(w, g, lane, "writes", x&^asyncBit, "an asynchronous copy under way of")
+		s.race(w, g, lane, "writes", x, "an asynchronous copy under way of")
 	}
+	th, t := int(x&0x3ff), uint32(x>>timeShift)
 	if kind == atomicBit && x&atomicBit != 0 || w.ordered(th>>5, th&31, t, lane) {
 		return
 	}
 	s.race(w, g, lane, "writes", x, "written by")
 }
 
-func (s *shadow) checkReader(w *warp, g, lane, v int, r uint32) {
-	if w.ordered(v, int(r&63), r>>6, lane) {
-		return
+func (s *shadow) checkReads(w *warp, g, lane int) {
+	for v, reads := range s.reads {
+		r := reads[g]
+		if w.ordered(v, int(r&63), r>>6, lane) {
+			continue
+		}
+		who := fmt.Sprintf("warp %d", v)
+		if r&63 < several {
+			who = "thread " + w.blk.thread(v<<5|int(r&63))
+		}
+		at := g << s.shift
+		w.fail(codeLaunch, lane, "race: writes shared memory at offset %d, %s, which %s has read, with no barrier between", at,
+			w.blk.variable(int64(at)), who)
 	}
-	who := fmt.Sprintf("warp %d", v)
-	if r&63 < several {
-		who = "thread " + w.blk.thread(v<<5|int(r&63))
-	}
-	at := g << s.shift
-	w.fail(codeLaunch, lane, "race: writes shared memory at offset %d, %s, which %s has read, with no barrier between", at,
-		w.blk.variable(int64(at)), who)
 }
 
 func (s *shadow) race(w *warp, g, lane int, verb string, x uint64, how string) {
 	at := g << s.shift
+	line := int32(x >> lineShift & 0xffffff)
 	w.fail(codeLaunch, lane, "race: %s shared memory at offset %d, %s, %s thread %s at line %d (%s), with no barrier between",
-		verb, at, w.blk.variable(int64(at)), how, w.blk.thread(int(x&0x3ff)), s.lines[g], w.k.text(s.lines[g]))
+		verb, at, w.blk.variable(int64(at)), how, w.blk.thread(int(x&0x3ff)), line, w.k.text(line))
 }
 
 func (s *shadow) fail(w *warp, g, lane int, verb string) {
