@@ -28,7 +28,8 @@ type Kernels interface {
 	Copy(dst, src Mem)
 	// Fill: dst = v.
 	Fill(dst Mem, v float32)
-	// CopyRows: dst[i*ldd+j] = src[i*lds+j] for i < rows, j < cols; with acc, +=. F32; without acc, dst may be F16.
+	// CopyRows: dst[i*ldd+j] = src[i*lds+j] for i < rows, j < cols; with acc, +=. F32; without acc, dst may be F16, or I8:
+	// then a row is what [Int8Row] says, quantized as by QuantizeRows.
 	CopyRows(dst Mem, ldd int, src Mem, lds int, rows, cols int, acc bool)
 
 	// Elementwise, n = len(dst).
@@ -107,7 +108,8 @@ type Kernels interface {
 	// arXiv 2104.09864. See [RoPEShape]; table (positions, dim) has dim/2 cosines, then dim/2 sines, per position.
 	RoPE(y, x, table Mem, s RoPEShape)
 	// Attention: out = softmax(scale * q k^T + mask) v for each head, see [AttentionShape]. lse (batch, heads, queries)
-	// is kept for the gradient and may be zero. No queries x keys matrix is kept in memory. k and v may be F16.
+	// is kept for the gradient and may be zero. No queries x keys matrix is kept in memory. k and v may be F16, and those
+	// of a cache I8, in rows of [Int8Row].
 	Attention(out, lse, q, k, v Mem, s AttentionShape)
 	// AttentionGrad accumulates dq, dk, dv.
 	AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v Mem, s AttentionShape)
@@ -229,14 +231,18 @@ type RoPEShape struct {
 
 // AttentionShape describes q, out (Batch, Queries, Heads, Dim) and k, v (Batch, Keys, KVHeads, Dim); query head h reads
 // key head h*KVHeads/Heads. With Causal, query i sees keys j <= i + Keys - Queries. With Cache > 0, k and v are
-// (Batch, KVHeads, Cache, Dim), of which the first Keys of each head are read: a cache with room for more.
+// (Batch, KVHeads, Cache, Row), of which the first Keys of each head are read: a cache with room for more. Row is Dim, for
+// which 0 stands too, or Int8Row(Dim).
 type AttentionShape struct {
 	Batch, Queries, Keys int
 	Heads, KVHeads, Dim  int
 	Causal               bool
 	Scale                float32
-	Cache                int
+	Cache, Row           int
 }
+
+// Int8Row is the bytes of a row of n elements in int8: n codes, then their float32 scale, lowest byte first.
+func Int8Row(n int) int { return n + 4 }
 
 // Sees is the number of keys that query i sees: the first ones.
 func (s AttentionShape) Sees(i int) int {
@@ -247,12 +253,19 @@ func (s AttentionShape) Sees(i int) int {
 }
 
 // KV is the number of elements of k or v in a sequence.
-func (s AttentionShape) KV() int { return max(s.Keys, s.Cache) * s.KVHeads * s.Dim }
+func (s AttentionShape) KV() int { return max(s.Keys, s.Cache) * s.KVHeads * s.row() }
+
+func (s AttentionShape) row() int {
+	if s.Row == 0 {
+		return s.Dim
+	}
+	return s.Row
+}
 
 // Strides are the distances in elements between the keys of a head and between heads.
 func (s AttentionShape) Strides() (key, head int) {
 	if s.Cache > 0 {
-		return s.Dim, s.Cache * s.Dim
+		return s.row(), s.Cache * s.row()
 	}
 	return s.KVHeads * s.Dim, s.Dim
 }

@@ -24,15 +24,22 @@ type attention struct {
 func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
 	a := attention{AttentionShape: s, out: out.F32(), lse: lse.F32(), q: q.F32(),
 		rowQ: s.Heads * s.Dim}
-	a.rowKV, a.headKV = s.Strides()
 	if d.Failed() || a.out == nil {
 		return
 	}
+	read := func(m device.Mem) (x []float32, giveBack func()) {
+		if m.Type() == device.I8 {
+			a.Row = 0
+			return d.rowsOf(m, s)
+		}
+		return d.floats(m)
+	}
 	var giveBack func()
-	a.k, giveBack = d.floats(k)
+	a.k, giveBack = read(k)
 	defer giveBack()
-	a.v, giveBack = d.floats(v)
+	a.v, giveBack = read(v)
 	defer giveBack()
+	a.rowKV, a.headKV = a.Strides()
 	blocks := (s.Queries + queryBlock - 1) / queryBlock
 	work := min(s.Queries, queryBlock) * s.Keys * (s.Dim/2 + costly)
 	d.par(s.Batch*s.Heads*blocks, work, func(lo, hi int) {

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"math"
 
 	"setun/device"
 	"setun/internal/half"
@@ -63,6 +64,36 @@ func (d *Device) floats(m device.Mem) (x []float32, giveBack func()) {
 	return buf.x, buf.giveBack
 }
 
+// putScale and getScale are the end of a row in int8, see device.Int8Row.
+func putScale(b []int8, scale float32) {
+	bits := math.Float32bits(scale)
+	b[0], b[1], b[2], b[3] = int8(bits), int8(bits>>8), int8(bits>>16), int8(bits>>24)
+}
+
+func getScale(b []int8) float32 {
+	return math.Float32frombits(uint32(uint8(b[0])) | uint32(uint8(b[1]))<<8 | uint32(uint8(b[2]))<<16 | uint32(uint8(b[3]))<<24)
+}
+
+// rowsOf are the first keys of a cache in int8 as float32, in the shape s that they have then; the rest is undefined.
+func (d *Device) rowsOf(m device.Mem, s device.AttentionShape) (x []float32, giveBack func()) {
+	q, wide := m.I8(), s
+	wide.Row = 0
+	buf := borrow[float32](s.Batch * wide.KV())
+	row := device.Int8Row(s.Dim)
+	d.par(s.Batch*s.KVHeads, s.Keys*s.Dim*cheap, func(lo, hi int) {
+		for t := lo; t < hi; t++ {
+			for j := t * s.Cache; j < t*s.Cache+s.Keys; j++ {
+				codes := q[j*row:][:row]
+				y, scale := buf.x[j*s.Dim:][:s.Dim], getScale(codes[s.Dim:])
+				for i := range y {
+					y[i] = float32(codes[i]) * scale
+				}
+			}
+		}
+	})
+	return buf.x, buf.giveBack
+}
+
 func (d *Device) Fill(dst device.Mem, v float32) {
 	if d.Failed() {
 		return
@@ -87,8 +118,15 @@ func fill[T float32 | int32 | int8 | uint8 | uint16](x []T, v T) {
 }
 
 func (d *Device) CopyRows(dst device.Mem, ldd int, src device.Mem, lds int, rows, cols int, acc bool) {
-	y, x, h := dst.F32(), src.F32(), dst.F16()
+	y, x, h, q := dst.F32(), src.F32(), dst.F16(), dst.I8()
 	if d.Failed() || len(x) == 0 {
+		return
+	}
+	if q != nil {
+		for i := range rows {
+			row := q[i*ldd:][:device.Int8Row(cols)]
+			putScale(row[cols:], quantizeRow(row[:cols], x[i*lds:][:cols]))
+		}
 		return
 	}
 	if h != nil {

@@ -98,6 +98,10 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 	if out.IsZero() || s.Batch <= 0 || s.Queries <= 0 || s.Heads <= 0 || s.KVHeads <= 0 || s.Dim <= 0 || d.failed() {
 		return
 	}
+	if k.Type() == device.I8 && v.Type() == device.I8 {
+		d.overInt8(out, lse, q, k, v, s)
+		return
+	}
 	if s.Queries < decodeQueries && s.Dim <= decodeDim && k.Type() == v.Type() {
 		d.decode(out, lse, q, k, v, s)
 		return
@@ -141,6 +145,20 @@ func (d *Device) decode(out, lse, q, k, v device.Mem, s device.AttentionShape) {
 		d.each("attentionCombine", rows*s.Dim, addr(out), addr(lse), part, num(parts), num(rows), num(s.Queries),
 			num(s.Heads), num(s.Dim))
 	}
+}
+
+// overInt8 is attention over caches in int8, by copies in float32.
+func (d *Device) overInt8(out, lse, q, k, v device.Mem, s device.AttentionShape) {
+	wide := s
+	wide.Row = 0
+	var copies [2]device.Mem
+	for i, m := range []device.Mem{k, v} {
+		copies[i] = d.Alloc(device.F32, s.Batch*wide.KV())
+		defer d.Free(copies[i])
+		rows := s.Batch * s.KVHeads * s.Cache
+		d.each("fromInt8Rows", 32*rows, addr(copies[i]), addr(m), num(rows), num(s.Dim), num(s.Keys), num(s.Cache))
+	}
+	d.Attention(out, lse, q, copies[0], copies[1], wide)
 }
 
 func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s device.AttentionShape) {

@@ -37,6 +37,8 @@ func (d *Device) CopyRows(dst device.Mem, ldd int, src device.Mem, lds int, rows
 	n := rows * cols
 	switch {
 	case dst.Len() == 0 || src.Len() == 0:
+	case dst.Type() == device.I8:
+		d.each("int8Rows", 32*rows, addr(dst), num(ldd), addr(src), num(lds), num(rows), num(cols))
 	case dst.Type() == device.F16:
 		d.each("narrowRows", n, addr(dst), num(ldd), addr(src), num(lds), num(n), num(cols))
 	default:

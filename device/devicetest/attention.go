@@ -84,6 +84,32 @@ func attentionGrad(dq, dk, dv, dout, q, k, v []float64, s device.AttentionShape)
 	})
 }
 
+// int8Rows gives rows of codes, each with a scale behind it, see device.Int8Row.
+func (g gen) int8Rows(rows, n int) []int8 {
+	var x []int8
+	for range rows {
+		x = append(x, g.codes(n, 127)...)
+		bits := math.Float32bits(0.01 + 0.01*g.Float32())
+		x = append(x, int8(bits), int8(bits>>8), int8(bits>>16), int8(bits>>24))
+	}
+	return x
+}
+
+// fromInt8Rows are the numbers that rows of n codes and their scales stand for.
+func fromInt8Rows(x []float64, n int) []float64 {
+	var y []float64
+	for ; len(x) > 0; x = x[n+4:] {
+		bits := uint32(0)
+		for i := range 4 {
+			bits |= uint32(uint8(int8(x[n+i]))) << (8 * i)
+		}
+		for _, c := range x[:n] {
+			y = append(y, c*float64(math.Float32frombits(bits)))
+		}
+	}
+	return y
+}
+
 func attentionTables() []table {
 	f, b := table{kernel: "Attention"}, table{kernel: "AttentionGrad"}
 	for _, s := range []struct {
@@ -149,6 +175,23 @@ func attentionTables() []table {
 				tol: max(tol, 4e-6),
 			}
 		})
+		if s.Cache > 0 {
+			s := s
+			s.Row = device.Int8Row(s.Dim)
+			f = f.with(name+",i8", func(g gen) call {
+				wide := s
+				wide.Row = 0
+				return call{
+					ops: []operand{out("out", nq), out("lse", nl).opt(), in("q", g.normal(nq)),
+						in("k", g.int8Rows(nkv/s.Dim, s.Dim)), in("v", g.int8Rows(nkv/s.Dim, s.Dim))},
+					run: func(k device.Kernels, m []device.Mem) { k.Attention(m[0], m[1], m[2], m[3], m[4], s) },
+					ref: func(x [][]float64) {
+						attention(x[0], x[1], x[2], fromInt8Rows(x[3], s.Dim), fromInt8Rows(x[4], s.Dim), wide)
+					},
+					tol: max(tol, 4e-6),
+				}
+			})
+		}
 		visible := s.Keys
 		if s.Causal {
 			visible = (2*s.Keys - s.Queries + 1) / 2

@@ -118,6 +118,35 @@ func memoryTables() []table {
 			}
 		})
 	}
+	for _, s := range [][4]int{{0, 3, 7, 3}, {3, 5, 9, 5}, {7, 17, 24, 17}, {33, 16, 20, 19}, {9, 64, 68, 200}} {
+		n, cols, ldd, lds := s[0], s[1], s[2], s[3]
+		rows = rows.with(fmt.Sprintf("i8,rows=%d,cols=%d,ldd=%d,lds=%d", n, cols, ldd, lds), func(g gen) call {
+			src := g.normal(span(n, cols, lds))
+			if n > 2 {
+				clear(src[2*lds:][:cols])
+				src[1] = inf
+			}
+			return call{
+				ops: []operand{outCodes("dst", span(n, device.Int8Row(cols), ldd)), in("src", src)},
+				run: func(k device.Kernels, m []device.Mem) { k.CopyRows(m[0], ldd, m[1], lds, n, cols, false) },
+				ref: func(x [][]float64) {
+					for i := range n {
+						row := x[0][i*ldd : min((i+1)*ldd, len(x[0]))]
+						for j := range row {
+							row[j] = 0x7f // poison, where nothing is written
+						}
+						scale := quantizeRow(row[:cols], narrow(x[1][i*lds:][:cols]), 1e-5)
+						for b := range 4 {
+							row[cols+b] = float64(int8(math.Float32bits(scale) >> (8 * b)))
+							if scale != scale {
+								row[cols+b] = ignored // which NaN
+							}
+						}
+					}
+				},
+			}
+		})
+	}
 	return []table{cp, fill, rows}
 }
 

@@ -28,7 +28,7 @@ type attention struct {
 }
 
 func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
-	if d.tier == None || !d.direct(s.Dim) {
+	if d.tier == None || !d.direct(s.Dim) || k.Type() == device.I8 && s.Dim%16 != 0 {
 		d.Device.Attention(out, lse, q, k, v, s)
 		return
 	}
@@ -42,13 +42,17 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 		d.decodeAttention(a, k, v)
 		return
 	}
-	if k.Type() == device.F16 {
-		kb, vb := a.widen(k), a.widen(v)
+	if k.Type() == device.F32 {
+		a.k, a.v = k.F32(), v.F32()
+	} else {
+		widen := a.widen
+		if k.Type() == device.I8 {
+			widen = a.widenRows
+		}
+		kb, vb := widen(k), widen(v)
 		defer kb.Free()
 		defer vb.Free()
-		a.k, a.v, a.Cache, a.rowKV, a.headKV = kb.X, vb.X, s.Keys, s.Dim, s.Keys*s.Dim
-	} else {
-		a.k, a.v = k.F32(), v.F32()
+		a.k, a.v, a.Cache, a.Row, a.rowKV, a.headKV = kb.X, vb.X, s.Keys, 0, s.Dim, s.Keys*s.Dim
 	}
 	// A task is some queries of one head; few heads share their queries out, each task packing K anew.
 	parts := 1

@@ -83,35 +83,58 @@ func (a *attention) widen(x device.Mem) scratch.Buf[float32] {
 	return buf
 }
 
-// A table is rows of float32 or of half precision.
+// widenRows copies the first keys of a cache in int8, see device.Int8Row, to one without room.
+func (a *attention) widenRows(x device.Mem) scratch.Buf[float32] {
+	buf := scratch.Get[float32](a.Batch * a.KVHeads * a.Keys * a.Dim)
+	t := tableOf(x)
+	par.For(a.d.Threads, a.Batch*a.KVHeads, 1, func(lo, hi int) {
+		for i := lo * a.Keys; i < hi*a.Keys; i++ {
+			row := t.from(i/a.Keys*a.headKV + i%a.Keys*a.rowKV)
+			a.d.rowMix(buf.X[i*a.Dim:][:a.Dim], one, row, a.rowKV)
+		}
+	})
+	return buf
+}
+
+// A table is rows of float32, of half precision, or of int8 with their scales.
 type table struct {
 	f []float32
 	h []uint16
+	q []int8
 }
 
-func tableOf(m device.Mem) table { return table{m.F32(), m.F16()} }
+func tableOf(m device.Mem) table { return table{m.F32(), m.F16(), m.I8()} }
 
 func (t table) from(i int) table {
-	if t.h != nil {
+	switch {
+	case t.h != nil:
 		return table{h: t.h[i:]}
+	case t.q != nil:
+		return table{q: t.q[i:]}
 	}
 	return table{f: t.f[i:]}
 }
 
 // rowDots: s[j] = scale * x . row j for len(s) rows, ld apart, of len(x) elements, a multiple of 16.
 func (d *Device) rowDots(s, x []float32, t table, ld int, scale float32) {
-	if t.h != nil {
+	switch {
+	case t.h != nil:
 		wide(d, rowDotsHalfAVX512, rowDotsHalfAVX2)(&s[0], &x[0], &t.h[0], ld, len(x), len(s), scale)
-	} else {
+	case t.q != nil:
+		wide(d, rowDotsInt8AVX512, rowDotsInt8AVX2)(&s[0], &x[0], &t.q[0], ld, len(x), len(s), scale)
+	default:
 		wide(d, rowDotsAVX512, rowDotsAVX2)(&s[0], &x[0], &t.f[0], ld, len(x), len(s), scale)
 	}
 }
 
 // rowMix: y = sum of p[j] * row j.
 func (d *Device) rowMix(y, p []float32, t table, ld int) {
-	if t.h != nil {
+	switch {
+	case t.h != nil:
 		wide(d, rowMixHalfAVX512, rowMixHalfAVX2)(&y[0], &p[0], &t.h[0], ld, len(y), len(p))
-	} else {
+	case t.q != nil:
+		wide(d, rowMixInt8AVX512, rowMixInt8AVX2)(&y[0], &p[0], &t.q[0], ld, len(y), len(p))
+	default:
 		wide(d, rowMixAVX512, rowMixAVX2)(&y[0], &p[0], &t.f[0], ld, len(y), len(p))
 	}
 }

@@ -34,6 +34,16 @@ func rowDotsHalfAVX512(s *float32, x *float32, row *uint16, ld int, d int, n int
 //go:noescape
 func rowMixHalfAVX512(y *float32, p *float32, row *uint16, ld int, d int, n int)
 
+// rowDotsInt8AVX512: s[j] = scale * sum x[:d]*row[j*ld:] * the float32 at row[j*ld+d], j < n; d is a multiple of 16
+//
+//go:noescape
+func rowDotsInt8AVX512(s *float32, x *float32, row *int8, ld int, d int, n int, scale float32)
+
+// rowMixInt8AVX512: y[i] = sum over j < n of p[j]*row[j*ld+i] * the float32 at row[j*ld+d], i < d; d is a multiple of 16
+//
+//go:noescape
+func rowMixInt8AVX512(y *float32, p *float32, row *int8, ld int, d int, n int)
+
 // widenAVX2: y[i] = half.FromF16(x[i]), i < n, a multiple of 16
 //
 //go:noescape
@@ -63,3 +73,13 @@ func rowDotsHalfAVX2(s *float32, x *float32, row *uint16, ld int, d int, n int, 
 //
 //go:noescape
 func rowMixHalfAVX2(y *float32, p *float32, row *uint16, ld int, d int, n int)
+
+// rowDotsInt8AVX2: s[j] = scale * sum x[:d]*row[j*ld:] * the float32 at row[j*ld+d], j < n; d is a multiple of 16
+//
+//go:noescape
+func rowDotsInt8AVX2(s *float32, x *float32, row *int8, ld int, d int, n int, scale float32)
+
+// rowMixInt8AVX2: y[i] = sum over j < n of p[j]*row[j*ld+i] * the float32 at row[j*ld+d], i < d; d is a multiple of 16
+//
+//go:noescape
+func rowMixInt8AVX2(y *float32, p *float32, row *int8, ld int, d int, n int)

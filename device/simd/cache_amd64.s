@@ -624,6 +624,355 @@ narrower23:
 	VZEROUPPER
 	RET
 
+// func rowDotsInt8AVX512(s *float32, x *float32, row *int8, ld int, d int, n int, scale float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·rowDotsInt8AVX512(SB), NOSPLIT, $0-52
+	MOVQ s+0(FP), AX
+	MOVQ row+16(FP), CX
+	MOVQ ld+24(FP), DX
+	MOVQ n+40(FP), BX
+
+four:
+	CMPQ   BX, $0x04
+	JLT    one
+	MOVQ   x+8(FP), SI
+	MOVQ   d+32(FP), DI
+	VPXORD Z0, Z0, Z0
+	MOVQ   CX, R8
+	VPXORD Z1, Z1, Z1
+	LEAQ   (R8)(DX*1), R9
+	VPXORD Z2, Z2, Z2
+	LEAQ   (R9)(DX*1), R10
+	VPXORD Z3, Z3, Z3
+	LEAQ   (R10)(DX*1), R11
+
+dot25:
+	VMOVUPS       (SI), Z4
+	VPMOVSXBD     (R8), Z5
+	VCVTDQ2PS     Z5, Z5
+	VFMADD231PS   Z5, Z4, Z0
+	VPMOVSXBD     (R9), Z5
+	VCVTDQ2PS     Z5, Z5
+	VFMADD231PS   Z5, Z4, Z1
+	VPMOVSXBD     (R10), Z5
+	VCVTDQ2PS     Z5, Z5
+	VFMADD231PS   Z5, Z4, Z2
+	VPMOVSXBD     (R11), Z5
+	VCVTDQ2PS     Z5, Z5
+	VFMADD231PS   Z5, Z4, Z3
+	PREFETCHT0    (R8)(DX*8)
+	PREFETCHT0    (R9)(DX*8)
+	PREFETCHT0    (R10)(DX*8)
+	PREFETCHT0    (R11)(DX*8)
+	ADDQ          $0x40, SI
+	ADDQ          $0x10, R8
+	ADDQ          $0x10, R9
+	ADDQ          $0x10, R10
+	ADDQ          $0x10, R11
+	SUBQ          $0x10, DI
+	JNZ           dot25
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y0, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z1, Y5
+	VADDPS        Y1, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z2, Y7
+	VADDPS        Y2, Y7, Y7
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPS        Y3, Y8, Y8
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y8, Y7, Y7
+	VHADDPS       Y7, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X4, X5, X5
+	VBROADCASTSS  scale+48(FP), X4
+	VMULPS        X4, X5, X5
+	VMOVSS        (R8), X4
+	VINSERTPS     $0x10, (R9), X4, X4
+	VINSERTPS     $0x20, (R10), X4, X4
+	VINSERTPS     $0x30, (R11), X4, X4
+	VMULPS        X4, X5, X5
+	VMOVUPS       X5, (AX)
+	ADDQ          $0x10, AX
+	ADDQ          DX, CX
+	ADDQ          DX, CX
+	ADDQ          DX, CX
+	ADDQ          DX, CX
+	SUBQ          $0x04, BX
+	JMP           four
+
+one:
+	TESTQ  BX, BX
+	JEQ    done
+	MOVQ   x+8(FP), SI
+	MOVQ   d+32(FP), DI
+	VPXORD Z6, Z6, Z6
+	MOVQ   CX, R8
+
+dot26:
+	VMOVUPS       (SI), Z0
+	VPMOVSXBD     (R8), Z1
+	VCVTDQ2PS     Z1, Z1
+	VFMADD231PS   Z1, Z0, Z6
+	PREFETCHT0    (R8)(DX*8)
+	ADDQ          $0x40, SI
+	ADDQ          $0x10, R8
+	SUBQ          $0x10, DI
+	JNZ           dot26
+	VEXTRACTF64X4 $0x01, Z6, Y0
+	VADDPS        Y6, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X0, X1, X1
+	VBROADCASTSS  scale+48(FP), X0
+	VMULPS        X0, X1, X1
+	VMOVSS        (R8), X0
+	VMULPS        X0, X1, X1
+	VMOVSS        X1, (AX)
+	ADDQ          $0x04, AX
+	ADDQ          DX, CX
+	SUBQ          $0x01, BX
+	JMP           one
+
+done:
+	VZEROUPPER
+	RET
+
+// func rowMixInt8AVX512(y *float32, p *float32, row *int8, ld int, d int, n int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·rowMixInt8AVX512(SB), NOSPLIT, $0-48
+	MOVQ y+0(FP), AX
+	MOVQ row+16(FP), CX
+	MOVQ ld+24(FP), DX
+	MOVQ d+32(FP), BX
+	LEAQ (CX)(BX*1), SI
+
+strip:
+	CMPQ   BX, $0x00000080
+	JLT    narrower27
+	MOVQ   p+8(FP), DI
+	MOVQ   n+40(FP), R9
+	MOVQ   CX, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   SI, R10
+
+row28:
+	VMOVSS       (DI), X8
+	VMULSS       (R10), X8, X8
+	VBROADCASTSS X8, Z8
+	ADDQ         DX, R10
+	VPMOVSXBD    (R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z0
+	VPMOVSXBD    16(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z1
+	VPMOVSXBD    32(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z2
+	VPMOVSXBD    48(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z3
+	VPMOVSXBD    64(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z4
+	VPMOVSXBD    80(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z5
+	VPMOVSXBD    96(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z6
+	VPMOVSXBD    112(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z7
+	PREFETCHT0   (R8)(DX*8)
+	PREFETCHT0   64(R8)(DX*8)
+	ADDQ         $0x04, DI
+	ADDQ         DX, R8
+	DECQ         R9
+	JNZ          row28
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VMOVUPS      Z6, 384(AX)
+	VMOVUPS      Z7, 448(AX)
+	ADDQ         $0x00000200, AX
+	ADDQ         $0x00000080, CX
+	SUBQ         $0x00000080, BX
+	JMP          strip
+
+narrower27:
+	CMPQ   BX, $0x00000060
+	JLT    narrower29
+	MOVQ   p+8(FP), DI
+	MOVQ   n+40(FP), R9
+	MOVQ   CX, R8
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	MOVQ   SI, R10
+
+row30:
+	VMOVSS       (DI), X8
+	VMULSS       (R10), X8, X8
+	VBROADCASTSS X8, Z8
+	ADDQ         DX, R10
+	VPMOVSXBD    (R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z10
+	VPMOVSXBD    16(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z11
+	VPMOVSXBD    32(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z12
+	VPMOVSXBD    48(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z13
+	VPMOVSXBD    64(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z14
+	VPMOVSXBD    80(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z15
+	PREFETCHT0   (R8)(DX*8)
+	PREFETCHT0   64(R8)(DX*8)
+	ADDQ         $0x04, DI
+	ADDQ         DX, R8
+	DECQ         R9
+	JNZ          row30
+	VMOVUPS      Z10, (AX)
+	VMOVUPS      Z11, 64(AX)
+	VMOVUPS      Z12, 128(AX)
+	VMOVUPS      Z13, 192(AX)
+	VMOVUPS      Z14, 256(AX)
+	VMOVUPS      Z15, 320(AX)
+	ADDQ         $0x00000180, AX
+	ADDQ         $0x00000060, CX
+	SUBQ         $0x00000060, BX
+	JMP          strip
+
+narrower29:
+	CMPQ   BX, $0x00000040
+	JLT    narrower31
+	MOVQ   p+8(FP), DI
+	MOVQ   n+40(FP), R9
+	MOVQ   CX, R8
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	MOVQ   SI, R10
+
+row32:
+	VMOVSS       (DI), X8
+	VMULSS       (R10), X8, X8
+	VBROADCASTSS X8, Z8
+	ADDQ         DX, R10
+	VPMOVSXBD    (R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z16
+	VPMOVSXBD    16(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z17
+	VPMOVSXBD    32(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z18
+	VPMOVSXBD    48(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z19
+	PREFETCHT0   (R8)(DX*8)
+	ADDQ         $0x04, DI
+	ADDQ         DX, R8
+	DECQ         R9
+	JNZ          row32
+	VMOVUPS      Z16, (AX)
+	VMOVUPS      Z17, 64(AX)
+	VMOVUPS      Z18, 128(AX)
+	VMOVUPS      Z19, 192(AX)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000040, CX
+	SUBQ         $0x00000040, BX
+	JMP          strip
+
+narrower31:
+	CMPQ   BX, $0x00000020
+	JLT    narrower33
+	MOVQ   p+8(FP), DI
+	MOVQ   n+40(FP), R9
+	MOVQ   CX, R8
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	MOVQ   SI, R10
+
+row34:
+	VMOVSS       (DI), X8
+	VMULSS       (R10), X8, X8
+	VBROADCASTSS X8, Z8
+	ADDQ         DX, R10
+	VPMOVSXBD    (R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z20
+	VPMOVSXBD    16(R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z21
+	PREFETCHT0   (R8)(DX*8)
+	ADDQ         $0x04, DI
+	ADDQ         DX, R8
+	DECQ         R9
+	JNZ          row34
+	VMOVUPS      Z20, (AX)
+	VMOVUPS      Z21, 64(AX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000020, CX
+	SUBQ         $0x00000020, BX
+	JMP          strip
+
+narrower33:
+	CMPQ   BX, $0x00000010
+	JLT    narrower35
+	MOVQ   p+8(FP), DI
+	MOVQ   n+40(FP), R9
+	MOVQ   CX, R8
+	VPXORD Z22, Z22, Z22
+	MOVQ   SI, R10
+
+row36:
+	VMOVSS       (DI), X8
+	VMULSS       (R10), X8, X8
+	VBROADCASTSS X8, Z8
+	ADDQ         DX, R10
+	VPMOVSXBD    (R8), Z9
+	VCVTDQ2PS    Z9, Z9
+	VFMADD231PS  Z9, Z8, Z22
+	PREFETCHT0   (R8)(DX*8)
+	ADDQ         $0x04, DI
+	ADDQ         DX, R8
+	DECQ         R9
+	JNZ          row36
+	VMOVUPS      Z22, (AX)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000010, CX
+	SUBQ         $0x00000010, BX
+	JMP          strip
+
+narrower35:
+	VZEROUPPER
+	RET
+
 // func widenAVX2(y *float32, x *uint16, n int)
 // Requires: AVX, F16C
 TEXT ·widenAVX2(SB), NOSPLIT, $0-24
@@ -685,7 +1034,7 @@ four:
 	VPXOR Y3, Y3, Y3
 	LEAQ  (R10)(DX*1), R11
 
-dot25:
+dot37:
 	VMOVUPS      (SI), Y4
 	VFMADD231PS  (R8), Y4, Y0
 	VFMADD231PS  (R9), Y4, Y1
@@ -706,7 +1055,7 @@ dot25:
 	ADDQ         $0x40, R10
 	ADDQ         $0x40, R11
 	SUBQ         $0x10, DI
-	JNZ          dot25
+	JNZ          dot37
 	VHADDPS      Y1, Y0, Y0
 	VHADDPS      Y3, Y2, Y2
 	VHADDPS      Y2, Y0, Y0
@@ -731,7 +1080,7 @@ one:
 	VPXOR Y0, Y0, Y0
 	MOVQ  CX, R8
 
-dot26:
+dot38:
 	VMOVUPS      (SI), Y1
 	VFMADD231PS  (R8), Y1, Y0
 	VMOVUPS      32(SI), Y1
@@ -740,7 +1089,7 @@ dot26:
 	ADDQ         $0x40, SI
 	ADDQ         $0x40, R8
 	SUBQ         $0x10, DI
-	JNZ          dot26
+	JNZ          dot38
 	VHADDPS      Y0, Y0, Y0
 	VHADDPS      Y0, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
@@ -768,7 +1117,7 @@ TEXT ·rowMixAVX2(SB), NOSPLIT, $0-48
 
 strip:
 	CMPQ  BX, $0x00000040
-	JLT   narrower27
+	JLT   narrower39
 	MOVQ  p+8(FP), SI
 	MOVQ  n+40(FP), R8
 	MOVQ  CX, DI
@@ -781,7 +1130,7 @@ strip:
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
 
-row28:
+row40:
 	VBROADCASTSS (SI), Y8
 	VFMADD231PS  (DI), Y8, Y0
 	VFMADD231PS  32(DI), Y8, Y1
@@ -798,7 +1147,7 @@ row28:
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
-	JNZ          row28
+	JNZ          row40
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      Y2, 64(AX)
@@ -812,9 +1161,9 @@ row28:
 	SUBQ         $0x00000040, BX
 	JMP          strip
 
-narrower27:
+narrower39:
 	CMPQ  BX, $0x00000020
-	JLT   narrower29
+	JLT   narrower41
 	MOVQ  p+8(FP), SI
 	MOVQ  n+40(FP), R8
 	MOVQ  CX, DI
@@ -823,7 +1172,7 @@ narrower27:
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
 
-row30:
+row42:
 	VBROADCASTSS (SI), Y4
 	VFMADD231PS  (DI), Y4, Y0
 	VFMADD231PS  32(DI), Y4, Y1
@@ -834,7 +1183,7 @@ row30:
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
-	JNZ          row30
+	JNZ          row42
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      Y2, 64(AX)
@@ -844,16 +1193,16 @@ row30:
 	SUBQ         $0x00000020, BX
 	JMP          strip
 
-narrower29:
+narrower41:
 	CMPQ  BX, $0x00000010
-	JLT   narrower31
+	JLT   narrower43
 	MOVQ  p+8(FP), SI
 	MOVQ  n+40(FP), R8
 	MOVQ  CX, DI
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 
-row32:
+row44:
 	VBROADCASTSS (SI), Y2
 	VFMADD231PS  (DI), Y2, Y0
 	VFMADD231PS  32(DI), Y2, Y1
@@ -861,7 +1210,7 @@ row32:
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
-	JNZ          row32
+	JNZ          row44
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	ADDQ         $0x00000040, AX
@@ -869,7 +1218,7 @@ row32:
 	SUBQ         $0x00000010, BX
 	JMP          strip
 
-narrower31:
+narrower43:
 	VZEROUPPER
 	RET
 
@@ -896,7 +1245,7 @@ four:
 	VPXOR Y3, Y3, Y3
 	LEAQ  (R10)(DX*1), R11
 
-dot33:
+dot45:
 	VMOVUPS      (SI), Y4
 	VCVTPH2PS    (R8), Y5
 	VFMADD231PS  Y5, Y4, Y0
@@ -925,7 +1274,7 @@ dot33:
 	ADDQ         $0x20, R10
 	ADDQ         $0x20, R11
 	SUBQ         $0x10, DI
-	JNZ          dot33
+	JNZ          dot45
 	VHADDPS      Y1, Y0, Y0
 	VHADDPS      Y3, Y2, Y2
 	VHADDPS      Y2, Y0, Y0
@@ -950,7 +1299,7 @@ one:
 	VPXOR Y0, Y0, Y0
 	MOVQ  CX, R8
 
-dot34:
+dot46:
 	VMOVUPS      (SI), Y1
 	VCVTPH2PS    (R8), Y2
 	VFMADD231PS  Y2, Y1, Y0
@@ -961,7 +1310,7 @@ dot34:
 	ADDQ         $0x40, SI
 	ADDQ         $0x20, R8
 	SUBQ         $0x10, DI
-	JNZ          dot34
+	JNZ          dot46
 	VHADDPS      Y0, Y0, Y0
 	VHADDPS      Y0, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
@@ -989,7 +1338,7 @@ TEXT ·rowMixHalfAVX2(SB), NOSPLIT, $0-48
 
 strip:
 	CMPQ  BX, $0x00000040
-	JLT   narrower35
+	JLT   narrower47
 	MOVQ  p+8(FP), SI
 	MOVQ  n+40(FP), R8
 	MOVQ  CX, DI
@@ -1002,7 +1351,7 @@ strip:
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
 
-row36:
+row48:
 	VBROADCASTSS (SI), Y8
 	VCVTPH2PS    (DI), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -1025,7 +1374,7 @@ row36:
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
-	JNZ          row36
+	JNZ          row48
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      Y2, 64(AX)
@@ -1039,9 +1388,9 @@ row36:
 	SUBQ         $0x00000040, BX
 	JMP          strip
 
-narrower35:
+narrower47:
 	CMPQ  BX, $0x00000020
-	JLT   narrower37
+	JLT   narrower49
 	MOVQ  p+8(FP), SI
 	MOVQ  n+40(FP), R8
 	MOVQ  CX, DI
@@ -1050,7 +1399,7 @@ narrower35:
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
 
-row38:
+row50:
 	VBROADCASTSS (SI), Y4
 	VCVTPH2PS    (DI), Y5
 	VFMADD231PS  Y5, Y4, Y0
@@ -1064,7 +1413,7 @@ row38:
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
-	JNZ          row38
+	JNZ          row50
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      Y2, 64(AX)
@@ -1074,16 +1423,16 @@ row38:
 	SUBQ         $0x00000020, BX
 	JMP          strip
 
-narrower37:
+narrower49:
 	CMPQ  BX, $0x00000010
-	JLT   narrower39
+	JLT   narrower51
 	MOVQ  p+8(FP), SI
 	MOVQ  n+40(FP), R8
 	MOVQ  CX, DI
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 
-row40:
+row52:
 	VBROADCASTSS (SI), Y2
 	VCVTPH2PS    (DI), Y3
 	VFMADD231PS  Y3, Y2, Y0
@@ -1093,7 +1442,7 @@ row40:
 	ADDQ         $0x04, SI
 	ADDQ         DX, DI
 	DECQ         R8
-	JNZ          row40
+	JNZ          row52
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	ADDQ         $0x00000040, AX
@@ -1101,6 +1450,279 @@ row40:
 	SUBQ         $0x00000010, BX
 	JMP          strip
 
-narrower39:
+narrower51:
+	VZEROUPPER
+	RET
+
+// func rowDotsInt8AVX2(s *float32, x *float32, row *int8, ld int, d int, n int, scale float32)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·rowDotsInt8AVX2(SB), NOSPLIT, $0-52
+	MOVQ s+0(FP), AX
+	MOVQ row+16(FP), CX
+	MOVQ ld+24(FP), DX
+	MOVQ n+40(FP), BX
+
+four:
+	CMPQ  BX, $0x04
+	JLT   one
+	MOVQ  x+8(FP), SI
+	MOVQ  d+32(FP), DI
+	VPXOR Y0, Y0, Y0
+	MOVQ  CX, R8
+	VPXOR Y1, Y1, Y1
+	LEAQ  (R8)(DX*1), R9
+	VPXOR Y2, Y2, Y2
+	LEAQ  (R9)(DX*1), R10
+	VPXOR Y3, Y3, Y3
+	LEAQ  (R10)(DX*1), R11
+
+dot53:
+	VMOVUPS      (SI), Y4
+	VPMOVSXBD    (R8), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VPMOVSXBD    (R9), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VPMOVSXBD    (R10), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VPMOVSXBD    (R11), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y3
+	VMOVUPS      32(SI), Y4
+	VPMOVSXBD    8(R8), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VPMOVSXBD    8(R9), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VPMOVSXBD    8(R10), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VPMOVSXBD    8(R11), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y3
+	PREFETCHT0   (R8)(DX*8)
+	PREFETCHT0   (R9)(DX*8)
+	PREFETCHT0   (R10)(DX*8)
+	PREFETCHT0   (R11)(DX*8)
+	ADDQ         $0x40, SI
+	ADDQ         $0x10, R8
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	SUBQ         $0x10, DI
+	JNZ          dot53
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X0, X1, X1
+	VBROADCASTSS scale+48(FP), X0
+	VMULPS       X0, X1, X1
+	VMOVSS       (R8), X0
+	VINSERTPS    $0x10, (R9), X0, X0
+	VINSERTPS    $0x20, (R10), X0, X0
+	VINSERTPS    $0x30, (R11), X0, X0
+	VMULPS       X0, X1, X1
+	VMOVUPS      X1, (AX)
+	ADDQ         $0x10, AX
+	ADDQ         DX, CX
+	ADDQ         DX, CX
+	ADDQ         DX, CX
+	ADDQ         DX, CX
+	SUBQ         $0x04, BX
+	JMP          four
+
+one:
+	TESTQ BX, BX
+	JEQ   done
+	MOVQ  x+8(FP), SI
+	MOVQ  d+32(FP), DI
+	VPXOR Y0, Y0, Y0
+	MOVQ  CX, R8
+
+dot54:
+	VMOVUPS      (SI), Y1
+	VPMOVSXBD    (R8), Y2
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y0
+	VMOVUPS      32(SI), Y1
+	VPMOVSXBD    8(R8), Y2
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y0
+	PREFETCHT0   (R8)(DX*8)
+	ADDQ         $0x40, SI
+	ADDQ         $0x10, R8
+	SUBQ         $0x10, DI
+	JNZ          dot54
+	VHADDPS      Y0, Y0, Y0
+	VHADDPS      Y0, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X0, X1, X1
+	VBROADCASTSS scale+48(FP), X0
+	VMULPS       X0, X1, X1
+	VMOVSS       (R8), X0
+	VMULPS       X0, X1, X1
+	VMOVSS       X1, (AX)
+	ADDQ         $0x04, AX
+	ADDQ         DX, CX
+	SUBQ         $0x01, BX
+	JMP          one
+
+done:
+	VZEROUPPER
+	RET
+
+// func rowMixInt8AVX2(y *float32, p *float32, row *int8, ld int, d int, n int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·rowMixInt8AVX2(SB), NOSPLIT, $0-48
+	MOVQ y+0(FP), AX
+	MOVQ row+16(FP), CX
+	MOVQ ld+24(FP), DX
+	MOVQ d+32(FP), BX
+	LEAQ (CX)(BX*1), SI
+
+strip:
+	CMPQ  BX, $0x00000040
+	JLT   narrower55
+	MOVQ  p+8(FP), DI
+	MOVQ  n+40(FP), R9
+	MOVQ  CX, R8
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  SI, R10
+
+row56:
+	VMOVSS       (DI), X8
+	VMULSS       (R10), X8, X8
+	VBROADCASTSS X8, Y8
+	ADDQ         DX, R10
+	VPMOVSXBD    (R8), Y9
+	VCVTDQ2PS    Y9, Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VPMOVSXBD    8(R8), Y9
+	VCVTDQ2PS    Y9, Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VPMOVSXBD    16(R8), Y9
+	VCVTDQ2PS    Y9, Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VPMOVSXBD    24(R8), Y9
+	VCVTDQ2PS    Y9, Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VPMOVSXBD    32(R8), Y9
+	VCVTDQ2PS    Y9, Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VPMOVSXBD    40(R8), Y9
+	VCVTDQ2PS    Y9, Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VPMOVSXBD    48(R8), Y9
+	VCVTDQ2PS    Y9, Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VPMOVSXBD    56(R8), Y9
+	VCVTDQ2PS    Y9, Y9
+	VFMADD231PS  Y9, Y8, Y7
+	PREFETCHT0   (R8)(DX*8)
+	ADDQ         $0x04, DI
+	ADDQ         DX, R8
+	DECQ         R9
+	JNZ          row56
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000040, CX
+	SUBQ         $0x00000040, BX
+	JMP          strip
+
+narrower55:
+	CMPQ  BX, $0x00000020
+	JLT   narrower57
+	MOVQ  p+8(FP), DI
+	MOVQ  n+40(FP), R9
+	MOVQ  CX, R8
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  SI, R10
+
+row58:
+	VMOVSS       (DI), X4
+	VMULSS       (R10), X4, X4
+	VBROADCASTSS X4, Y4
+	ADDQ         DX, R10
+	VPMOVSXBD    (R8), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VPMOVSXBD    8(R8), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VPMOVSXBD    16(R8), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VPMOVSXBD    24(R8), Y5
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y4, Y3
+	PREFETCHT0   (R8)(DX*8)
+	ADDQ         $0x04, DI
+	ADDQ         DX, R8
+	DECQ         R9
+	JNZ          row58
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000020, CX
+	SUBQ         $0x00000020, BX
+	JMP          strip
+
+narrower57:
+	CMPQ  BX, $0x00000010
+	JLT   narrower59
+	MOVQ  p+8(FP), DI
+	MOVQ  n+40(FP), R9
+	MOVQ  CX, R8
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	MOVQ  SI, R10
+
+row60:
+	VMOVSS       (DI), X2
+	VMULSS       (R10), X2, X2
+	VBROADCASTSS X2, Y2
+	ADDQ         DX, R10
+	VPMOVSXBD    (R8), Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y2, Y0
+	VPMOVSXBD    8(R8), Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y2, Y1
+	PREFETCHT0   (R8)(DX*8)
+	ADDQ         $0x04, DI
+	ADDQ         DX, R8
+	DECQ         R9
+	JNZ          row60
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000010, CX
+	SUBQ         $0x00000010, BX
+	JMP          strip
+
+narrower59:
 	VZEROUPPER
 	RET

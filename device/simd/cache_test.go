@@ -61,7 +61,23 @@ func TestRows(t *testing.T) {
 					h[i] = half.F16(f[i])
 					f[i] = half.FromF16(h[i])
 				}
-				for _, tb := range []table{{f: f}, {h: h}} {
+				q := guarded[int8](t, n*(dim+4), p.head)
+				for i := range n {
+					d.int8Row(q[i*(dim+4):][:dim+4], f[i*ld:][:dim])
+				}
+				for _, tb := range []table{{f: f}, {h: h}, {q: q}} {
+					if tb.q != nil {
+						ld = dim + 4
+						f = make([]float32, len(q))
+						for i := range n {
+							row := q[i*ld:][:ld]
+							scale := math.Float32frombits(uint32(uint8(row[dim])) | uint32(uint8(row[dim+1]))<<8 |
+								uint32(uint8(row[dim+2]))<<16 | uint32(uint8(row[dim+3]))<<24)
+							for j := range dim {
+								f[i*ld+j] = float32(row[j]) * scale
+							}
+						}
+					}
 					dots, mix := p.floats(n, 1), p.floats(dim, 1)
 					d.rowDots(dots, x, tb, ld, 0.5)
 					d.rowMix(mix, w, tb, ld)

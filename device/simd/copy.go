@@ -36,11 +36,17 @@ func (d *Device) Fill(dst device.Mem, v float32) {
 
 func (d *Device) CopyRows(dst device.Mem, ldd int, src device.Mem, lds int, rows, cols int, acc bool) {
 	y, x, h := dst.F32(), src.F32(), dst.F16()
-	if d.tier == None {
+	if d.tier == None || dst.Type() == device.I8 && cols == 0 {
 		d.Device.CopyRows(dst, ldd, src, lds, rows, cols, acc)
 		return
 	}
 	if d.Failed() || len(x) == 0 || cols == 0 {
+		return
+	}
+	if q := dst.I8(); q != nil {
+		for i := range rows {
+			d.int8Row(q[i*ldd:][:device.Int8Row(cols)], x[i*lds:][:cols])
+		}
 		return
 	}
 	if h != nil {

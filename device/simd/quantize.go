@@ -5,6 +5,7 @@ package simd
 import (
 	"math"
 	"sync/atomic"
+	"unsafe"
 
 	"setun/device"
 	"setun/internal/scratch"
@@ -29,6 +30,17 @@ func (d *Device) QuantizeRows(q, scale, x device.Mem, rows, cols int) {
 			}
 		}
 	})
+}
+
+// int8Row quantizes x to codes and, behind them, their scale.
+func (d *Device) int8Row(q []int8, x []float32) {
+	n := len(x)
+	scale := (*float32)(unsafe.Pointer(&q[n:][:4][0]))
+	wide(d, quantizeRowsAVX512, quantizeRowsAVX2)(&q[0], scale, &x[0], 1, n)
+	if !finite(math.Float32bits(*scale)) {
+		clear(q[:n])
+		*scale = float32(math.NaN())
+	}
 }
 
 // finite reports whether bits are of a float32 that is neither NaN nor infinite.

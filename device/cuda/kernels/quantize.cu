@@ -191,3 +191,28 @@ KERNEL LAUNCH(BLOCK) addSums(float *d, const double *sums, float alpha, long n) 
 	total = reduce<Sum>(total);
 	if (tid() == 0) d[0] += alpha * (float)total;
 }
+
+// Rows of a cache in int8: cols codes, then the bytes of their scale (device.Int8Row). A warp has a row.
+KERNEL LAUNCH(BLOCK) int8Rows(i8 *dst, long ldd, const float *src, long lds, long rows, int cols) {
+	for (GROUP(r, rows)) {
+		const float *x = src + r * lds;
+		u32 top = 0;
+		for (int j = tid() % 32; j < cols; j += 32) top = Max::of(absBits(x[j]), top);
+		top = warpReduce<Max>(top);
+		bool ok = finite(top);
+		float a = maxf(fromBits(top), 1e-5f), s = 127 / a;
+		u32 scale = bits(ok ? a / 127 : nanf());
+		i8 *q = dst + r * ldd;
+		for (int j = tid() % 32; j < cols; j += 32) q[j] = ok ? (i8)roundEven(x[j] * s) : 0;
+		if (tid() % 32 < 4) q[cols + tid() % 32] = (i8)(scale >> 8 * (tid() % 32));
+	}
+}
+KERNEL LAUNCH(BLOCK) fromInt8Rows(float *dst, const i8 *src, long rows, int cols, int keys, int room) {
+	for (GROUP(r, rows)) { // the first keys of each head of a cache with room for more
+		if (r % room >= keys) continue;
+		const i8 *q = src + r * (cols + 4);
+		u32 scale = 0;
+		for (int i = 0; i < 4; i++) scale |= (u32)(u8)q[cols + i] << 8 * i;
+		for (int j = tid() % 32; j < cols; j += 32) dst[r * cols + j] = q[j] * fromBits(scale);
+	}
+}

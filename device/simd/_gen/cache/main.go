@@ -1,5 +1,5 @@
-// Command cache writes what reads a key-value cache or a table row by row, in float32 or in half precision: dot products
-// with its rows, and sums of them.
+// Command cache writes what reads a key-value cache or a table row by row, in float32, half precision or int8: dot products
+// with its rows, and sums of them. A row in int8 ends in its scale.
 package main
 
 import (
@@ -15,7 +15,7 @@ func main() {
 	for _, w := range Widths {
 		widen(w)
 		narrow(w)
-		for _, r := range []rows{{w, 4}, {w, 2}} {
+		for _, r := range []rows{{w, 4}, {w, 2}, {w, 1}} {
 			r.dots()
 			r.mix()
 		}
@@ -23,27 +23,34 @@ func main() {
 	Generate()
 }
 
-// rows of float32 (size 4) or half precision (2).
+// rows of float32 (size 4), half precision (2) or int8 (1).
 type rows struct {
 	w    W
 	size int
 }
 
 func (r rows) suffix() (name, typ string) {
-	if r.size == 4 {
+	switch r.size {
+	case 4:
 		return "", "*float32"
+	case 2:
+		return "Half", "*uint16"
 	}
-	return "Half", "*uint16"
+	return "Int8", "*int8"
 }
 
 // load reads the vector i vectors from p.
 func (r rows) load(p reg.GPVirtual, i int) reg.VecVirtual {
 	v := r.w.Vec()
 	m := Mem{Base: p, Disp: i * r.w.N() * r.size}
-	if r.size == 4 {
+	switch r.size {
+	case 4:
 		VMOVUPS(m, v)
-	} else {
+	case 2:
 		VCVTPH2PS(m, v)
+	default:
+		VPMOVSXBD(m, v)
+		VCVTDQ2PS(v, v)
 	}
 	return v
 }
@@ -61,13 +68,14 @@ func (r rows) fma(p reg.GPVirtual, i int, x, acc reg.VecVirtual) {
 func (r rows) dots() {
 	w := r.w
 	name, typ := r.suffix()
-	w.Func("rowDots"+name, "func(s, x *float32, row "+typ+", ld, d, n int, scale float32)",
-		"s[j] = scale * sum x[:d]*row[j*ld:], j < n; d is a multiple of 16")
+	doc := "s[j] = scale * sum x[:d]*row[j*ld:], j < n; d is a multiple of 16"
+	if r.size == 1 {
+		doc = "s[j] = scale * sum x[:d]*row[j*ld:] * the float32 at row[j*ld+d], j < n; d is a multiple of 16"
+	}
+	w.Func("rowDots"+name, "func(s, x *float32, row "+typ+", ld, d, n int, scale float32)", doc)
 	s, row, ld, n := Ptr("s"), Ptr("row"), Ptr("ld"), Ptr("n")
-	if r.size == 4 {
-		SHLQ(U8(2), ld)
-	} else {
-		SHLQ(U8(1), ld)
+	if r.size > 1 {
+		SHLQ(U8(r.size/2), ld)
 	}
 	step := func(count int) {
 		x, d := Ptr("x"), Ptr("d")
@@ -124,6 +132,13 @@ func (r rows) dots() {
 		}
 		VBROADCASTSS(p.Addr, f)
 		VMULPS(f, out, out)
+		if r.size == 1 { // the pointers are at the scales
+			VMOVSS(Mem{Base: at[0]}, f)
+			for i, p := range at[1:] {
+				VINSERTPS(U8((i+1)<<4), Mem{Base: p}, f, f)
+			}
+			VMULPS(f, out, out)
+		}
 		if count == 4 {
 			VMOVUPS(out, Mem{Base: s})
 		} else {
@@ -153,13 +168,18 @@ func (r rows) dots() {
 func (r rows) mix() {
 	w := r.w
 	name, typ := r.suffix()
-	w.Func("rowMix"+name, "func(y, p *float32, row "+typ+", ld, d, n int)",
-		"y[i] = sum over j < n of p[j]*row[j*ld+i], i < d; d is a multiple of 16")
+	doc := "y[i] = sum over j < n of p[j]*row[j*ld+i], i < d; d is a multiple of 16"
+	if r.size == 1 {
+		doc = "y[i] = sum over j < n of p[j]*row[j*ld+i] * the float32 at row[j*ld+d], i < d; d is a multiple of 16"
+	}
+	w.Func("rowMix"+name, "func(y, p *float32, row "+typ+", ld, d, n int)", doc)
 	y, row0, ld, d := Ptr("y"), Ptr("row"), Ptr("ld"), Ptr("d")
-	if r.size == 4 {
-		SHLQ(U8(2), ld)
-	} else {
-		SHLQ(U8(1), ld)
+	if r.size > 1 {
+		SHLQ(U8(r.size/2), ld)
+	}
+	scales := GP64() // of the first row
+	if r.size == 1 {
+		LEAQ(Mem{Base: row0, Index: d, Scale: 1}, scales)
 	}
 	strips := []int{128, 96, 64, 32, 16}
 	if w == AVX2 {
@@ -176,10 +196,22 @@ func (r rows) mix() {
 		for i := range sums {
 			sums[i] = w.Zero()
 		}
+		scale := GP64()
+		if r.size == 1 {
+			MOVQ(scales, scale)
+		}
 		loop := Fresh("row")
 		Label(loop)
 		f := w.Vec()
-		VBROADCASTSS(Mem{Base: p}, f)
+		if r.size == 1 {
+			x := XMM()
+			VMOVSS(Mem{Base: p}, x)
+			VMULSS(Mem{Base: scale}, x, x)
+			VBROADCASTSS(x, f)
+			ADDQ(ld, scale)
+		} else {
+			VBROADCASTSS(Mem{Base: p}, f)
+		}
 		for i, acc := range sums {
 			r.fma(row, i, f, acc)
 		}
