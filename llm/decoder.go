@@ -18,7 +18,7 @@ type Decoder struct {
 	b, max int
 	len    int
 
-	k, v []*tensor.Tensor // a block each: (B, KV, max, D)
+	k, v []*tensor.Tensor // a block each: caches (B, KV, max, D)
 	head *tensor.Tensor   // (V, C)
 	own  bool             // the head is a copy
 	one  *activations     // of a step of one token
@@ -34,6 +34,9 @@ type DecoderConfig struct {
 	// Float32 keeps keys, values and the head in float32. Frozen models read them in half precision otherwise, which
 	// halves what a step moves.
 	Float32 bool
+	// Int8 keeps keys and values in int8, with a scale for each head of each token: half of half precision, for long
+	// contexts of frozen models.
+	Int8 bool
 }
 
 // promptTokens is the most tokens of all sequences that go through the layers together.
@@ -60,9 +63,13 @@ func NewDecoder(m *Model, c DecoderConfig) (*Decoder, error) {
 	if c.Float32 {
 		typ = device.F32
 	}
+	kv := typ
+	if c.Int8 {
+		kv = device.I8
+	}
 	for range m.Blocks {
-		d.k = append(d.k, tensor.New(dev, typ, d.b, m.cfg.KVHeads, d.max, m.cfg.Width/m.cfg.Heads))
-		d.v = append(d.v, tensor.New(dev, typ, d.b, m.cfg.KVHeads, d.max, m.cfg.Width/m.cfg.Heads))
+		d.k = append(d.k, tensor.NewCache(dev, kv, d.b, m.cfg.KVHeads, d.max, m.cfg.Width/m.cfg.Heads))
+		d.v = append(d.v, tensor.NewCache(dev, kv, d.b, m.cfg.KVHeads, d.max, m.cfg.Width/m.cfg.Heads))
 	}
 	d.head = m.Embed.Weight.T
 	if m.Head != nil {

@@ -28,33 +28,47 @@ func Attention(out, lse, q, k, v *Tensor, causal bool) {
 	where("Attention", out, lse, q, k, v).Attention(out.mem, lse.Mem(), q.mem, k.mem, v.mem, s)
 }
 
-// CachedAttention is causal attention over the first keys of caches k and v (B, KV, max, D), float32 or half precision.
+// cacheRow is the elements of a row of D numbers in a cache of this type.
+func cacheRow(t device.Type, d int) int {
+	if t == device.I8 {
+		return device.Int8Row(d)
+	}
+	return d
+}
+
+// NewCache makes a cache of keys or values (B, KV, max, D) in float32 or half precision, or in int8, where a row of D has
+// its scale behind it: (B, KV, max, device.Int8Row(D)).
+func NewCache(dev device.Device, t device.Type, b, kv, max, d int) *Tensor {
+	return New(dev, t, b, kv, max, cacheRow(t, d))
+}
+
+// CachedAttention is causal attention over the first keys of caches k and v, see NewCache.
 func CachedAttention(out, q, k, v *Tensor, keys int) {
 	const op = "CachedAttention"
 	check(q.dims == 4 && k.dims == 4 && k.shape == v.shape && k.typ == v.typ && q.shape[0] == k.shape[0] &&
-		q.shape[3] == k.shape[3] && k.shape[1] > 0 && q.shape[2]%k.shape[1] == 0, op,
-		"do not fit: q is (B, T, H, D), k and v are (B, KV, max, D), H a multiple of KV", q, k, v)
+		cacheRow(k.typ, q.shape[3]) == k.shape[3] && k.shape[1] > 0 && q.shape[2]%k.shape[1] == 0, op,
+		"do not fit: q is (B, T, H, D), k and v are caches (B, KV, max, D), H a multiple of KV", q, k, v)
 	sameLen(op, out, q)
 	check(keys >= q.shape[1] && keys <= k.shape[2], op, "have fewer keys than queries, or more than the cache", q, k)
 	where(op, out, q, k, v).Attention(out.mem, device.Mem{}, q.mem, k.mem, v.mem, device.AttentionShape{
 		Batch: q.shape[0], Queries: q.shape[1], Keys: keys, Heads: q.shape[2], KVHeads: k.shape[1], Dim: q.shape[3],
-		Causal: true, Scale: float32(1 / math.Sqrt(float64(q.shape[3]))), Cache: k.shape[2]})
+		Causal: true, Scale: float32(1 / math.Sqrt(float64(q.shape[3]))), Cache: k.shape[2], Row: k.shape[3]})
 }
 
-// Append writes x (B, n, KV, D) behind the first keys of cache (B, KV, max, D), float32 or half precision.
+// Append writes x (B, n, KV, D) behind the first keys of a cache, see NewCache.
 func Append(cache, x *Tensor, keys int) {
 	check(cache.dims == 4 && x.dims == 4 && cache.shape[0] == x.shape[0] && cache.shape[1] == x.shape[2] &&
-		cache.shape[3] == x.shape[3] && keys >= 0 && keys+x.shape[1] <= cache.shape[2], "Append", "do not fit", cache, x)
+		cache.shape[3] == cacheRow(cache.typ, x.shape[3]) && keys >= 0 && keys+x.shape[1] <= cache.shape[2], "Append", "do not fit", cache, x)
 	dev := where("Append", cache, x)
-	n, heads, room, dim := x.shape[1], x.shape[2], cache.shape[2], x.shape[3]
+	n, heads, room, dim, row := x.shape[1], x.shape[2], cache.shape[2], x.shape[3], cache.shape[3]
 	for b := range x.shape[0] {
-		from, to := b*n*heads*dim, (b*heads*room+keys)*dim
+		from, to := b*n*heads*dim, (b*heads*room+keys)*row
 		if n == 1 { // all heads at once
-			dev.CopyRows(cache.mem.Slice(to, cache.Len()), room*dim, x.mem.Slice(from, x.Len()), dim, heads, dim, false)
+			dev.CopyRows(cache.mem.Slice(to, cache.Len()), room*row, x.mem.Slice(from, x.Len()), dim, heads, dim, false)
 			continue
 		}
 		for h := range heads {
-			dev.CopyRows(cache.mem.Slice(to+h*room*dim, cache.Len()), dim, x.mem.Slice(from+h*dim, x.Len()), heads*dim, n, dim,
+			dev.CopyRows(cache.mem.Slice(to+h*room*row, cache.Len()), row, x.mem.Slice(from+h*dim, x.Len()), heads*dim, n, dim,
 				false)
 		}
 	}

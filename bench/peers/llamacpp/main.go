@@ -50,6 +50,7 @@ func run() error {
 	rounds := flag.Int("rounds", 5, "turns of each")
 	only := flag.String("only", "", "setun or llama.cpp")
 	flash := flag.Bool("fa", false, "flash attention in llama.cpp: slower here, but for an empty context")
+	int8Cache := flag.Bool("int8", false, "keep setun's keys and values in int8, llama.cpp's in half precision")
 	text := flag.String("check", "", "compare the logits of each byte of this `text`")
 	write := flag.String("write", "", "write a random model to this `file`")
 	flag.Parse()
@@ -73,7 +74,7 @@ func run() error {
 	}
 	var engines []engine
 	if *only != "llama.cpp" {
-		e, err := newSetun(*model, *threads, room, *text != "")
+		e, err := newSetun(*model, *threads, room, *text != "", *int8Cache)
 		if err != nil {
 			return err
 		}
@@ -185,7 +186,7 @@ type setun struct {
 	logits []float32
 }
 
-func newSetun(path string, threads, room int, exact bool) (engine, error) {
+func newSetun(path string, threads, room int, exact, int8Cache bool) (engine, error) {
 	dev, err := simd.New(threads)
 	if err != nil {
 		return nil, err
@@ -194,7 +195,7 @@ func newSetun(path string, threads, room int, exact bool) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := llm.NewDecoder(m, llm.DecoderConfig{Context: room, Float32: exact})
+	d, err := llm.NewDecoder(m, llm.DecoderConfig{Context: room, Float32: exact, Int8: int8Cache})
 	return &setun{d, make([]float32, m.Config().Vocab)}, err
 }
 
