@@ -300,7 +300,7 @@ func (c *compiler) dst(a arg, t string) int32 {
 
 // srcP is a predicate: its index, or the mask of lanes of a constant (index -1).
 func (c *compiler) srcP(a arg) (index int32, not bool) {
-	if a.kind == aInt && a.bits <= 1 {
+	if a.kind == aInt { // clang writes true as -1
 		return c.alwaysP(), a.bits == 0
 	}
 	r := c.register(a)

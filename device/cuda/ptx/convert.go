@@ -74,7 +74,10 @@ func (c *compiler) cvt() {
 		from == "f16x2" || from == "bf16x2" {
 		c.fail("unknown instruction %s", c.s.full)
 	}
-	ff, tf := isFloat(from) || from == "bf16", isFloat(to) || to == "bf16" || to == "tf32"
+	if to == "bf16" && from != "f32" || from == "bf16" && to != "f32" {
+		c.fail("%s needs sm_90", c.s.full)
+	}
+	ff, tf := isFloat(from), isFloat(to) || to == "tf32"
 	// Which rounding must be named, and which kind it may be.
 	whole := len(round) == 3 && round != "rna"
 	switch {

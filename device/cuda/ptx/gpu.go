@@ -16,6 +16,7 @@ var le = binary.LittleEndian
 const (
 	codeInvalid    = 1
 	codeMemory     = 2
+	codeNoBinary   = 209
 	codePTX        = 218
 	codeHandle     = 400
 	codeNotFound   = 500
@@ -28,36 +29,41 @@ const (
 	codeTrap       = 719
 )
 
-// Config describes the GPU that is simulated. Zero values give one like an A100 that checks everything.
+// Config describes the GPU that is simulated. Zero values give one like an A100 that checks shared memory.
 type Config struct {
-	Memory          int // bytes; 0: 1 GiB
-	Major, Minor    int // compute capability; 0.0: 8.0
-	Multiprocessors int // 0: 4
-	SharedPerBlock  int // the most shared memory of a block, bytes; 0: 166912 (163 KiB)
-	Steps           int64
-	// Check finds races in shared memory and reads of shared memory that nobody wrote. Open turns it on, unless NoCheck
-	// is set.
-	Check, NoCheck     bool
-	AllowUninitialised bool // reads of shared memory that nobody wrote give NaN, and are no error
+	Memory          int   // bytes; 0: 1 GiB
+	Major, Minor    int   // compute capability; 0.0: 8.0
+	Multiprocessors int   // 0: 4
+	SharedPerBlock  int   // the most shared memory of a block, bytes; 0: 166912 (163 KiB)
+	Steps           int64 // the most instructions of a warp in a block; 0: 2^28
+
+	// NoCheck turns off the search for races in shared memory and for reads of shared memory that nobody wrote.
+	NoCheck bool
+	// AllowUninitialised lets reads of shared memory that nobody wrote give NaN.
+	AllowUninitialised bool
+	// CheckBlocks also looks for global memory that one block of a launch writes and another touches, other than by
+	// atomics on both sides. It knows no fences: blocks that hand data to each other have a race. Blocks run in order then.
+	CheckBlocks bool
 }
 
 // GPU implements [driver.Driver] by interpreting PTX over host memory.
 type GPU struct {
 	cfg Config
 
-	mu      sync.Mutex
-	mem     memory
-	live    map[driver.Ptr]*alloc
-	hosts   map[*byte]hostMem
-	modules map[driver.Module]*module
-	funcs   map[driver.Function]*loaded
-	queue   []func() error
-	events  map[driver.Event]*event
-	pool    map[stateKey][]*block
-	handle  uintptr
-	err     error // sticks
-	closed  bool
-	clock   float32
+	mu       sync.Mutex
+	mem      memory
+	live     map[driver.Ptr]*alloc
+	hosts    map[*byte]hostMem
+	modules  map[driver.Module]*module
+	funcs    map[driver.Function]*loaded
+	queue    []func() error
+	events   map[driver.Event]*event
+	pool     map[stateKey][]*block
+	handle   uintptr
+	launches uint64
+	err      error // sticks
+	closed   bool
+	clock    float32
 }
 
 type hostMem struct {
@@ -68,6 +74,7 @@ type hostMem struct {
 type module struct {
 	kernels map[string]*kernel
 	allocs  []*alloc
+	arch    int
 }
 
 type loaded struct {
@@ -99,7 +106,6 @@ func Open(cfg Config) *GPU {
 	if cfg.Steps == 0 {
 		cfg.Steps = 1 << 28
 	}
-	cfg.Check = !cfg.NoCheck
 	return &GPU{cfg: cfg, live: map[driver.Ptr]*alloc{}, hosts: map[*byte]hostMem{}, modules: map[driver.Module]*module{},
 		funcs: map[driver.Function]*loaded{}, events: map[driver.Event]*event{}, pool: map[stateKey][]*block{}, handle: 1000}
 }
@@ -336,7 +342,7 @@ func (g *GPU) Copy(dst, src driver.Ptr, bytes int) error {
 	return nil
 }
 
-// compiled keeps the kernels of modules without memory of their own, by their PTX: tests open many GPUs.
+// compiled keeps modules without memory of their own, by their PTX: tests open many GPUs.
 var compiled sync.Map
 
 // Load implements driver.Driver. What the interpreter does not know is an error that quotes the line.
@@ -350,16 +356,20 @@ func (g *GPU) Load(ptx string) (driver.Module, error) {
 	bad := func(err error) (driver.Module, error) {
 		return 0, fail(call, codePTX, "CUDA_ERROR_INVALID_PTX", "%v", err)
 	}
-	if ks, ok := compiled.Load(ptx); ok {
+	if c, ok := compiled.Load(ptx); ok && c.(*module).arch <= 10*g.cfg.Major+g.cfg.Minor {
 		h := driver.Module(g.newHandle())
-		g.modules[h] = &module{kernels: ks.(map[string]*kernel)}
+		g.modules[h] = c.(*module)
 		return h, nil
 	}
 	f, err := parse(ptx)
 	if err != nil {
 		return bad(err)
 	}
-	m := &module{kernels: map[string]*kernel{}}
+	if f.arch > 10*g.cfg.Major+g.cfg.Minor {
+		return 0, fail(call, codeNoBinary, "CUDA_ERROR_NO_BINARY_FOR_GPU", "the PTX is for sm_%d, the GPU is sm_%d%d", f.arch, g.cfg.Major,
+			g.cfg.Minor)
+	}
+	m := &module{kernels: map[string]*kernel{}, arch: f.arch}
 	addrs := map[string]uint64{}
 	for _, v := range f.vars {
 		if v.space == shared {
@@ -400,7 +410,7 @@ func (g *GPU) Load(ptx string) (driver.Module, error) {
 		m.kernels[fn.name] = k
 	}
 	if len(m.allocs) == 0 {
-		compiled.Store(ptx, m.kernels)
+		compiled.Store(ptx, m)
 	}
 	h := driver.Module(g.newHandle())
 	g.modules[h] = m
@@ -498,7 +508,8 @@ func (g *GPU) Launch(f driver.Function, grid, block driver.Dim, shared int, args
 	if shared < 0 || shared > allowed {
 		return bad("%d bytes of dynamic shared memory, %d allowed", shared, allowed)
 	}
-	l := &launch{k: k, gpu: g, grid: grid, block: block, shared: shared, args: slices.Clone(args)}
+	g.launches++
+	l := &launch{k: k, gpu: g, grid: grid, block: block, shared: shared, args: slices.Clone(args), serial: g.launches}
 	g.queue = append(g.queue, l.run)
 	return nil
 }

@@ -136,6 +136,18 @@ func mod(g *GPU) driver.Module {
 	return m
 }
 
+func TestCapability(t *testing.T) {
+	src := entry("", "")
+	for range 2 {
+		if _, err := Open(Config{Major: 7, Minor: 5}).Load(src); err == nil || !strings.Contains(err.Error(), "sm_80") {
+			t.Error(err)
+		}
+		if _, err := Open(Config{Major: 9, Minor: 0}).Load(src); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestRejected: what Load does not take it says, with the line.
 func TestRejected(t *testing.T) {
 	for body, want := range map[string]string{
@@ -160,6 +172,9 @@ func TestRejected(t *testing.T) {
 		"mov.u32 %r1, 0d3FF0000000000000;":     "double constant",
 		"add.f32 %r1, %r2, 1;":                 "integer constant",
 		"st.const.u32 [%o], %r1;":              ".const",
+		"bar.arrive 1, 64;":                    "unknown instruction",
+		"setp.lt.bf16 %p, %r1, %r2;":           "sm_90",
+		"cvt.rn.bf16.f64 %r1, %rd1;":           "sm_90",
 		"bar.sync;":                            "0 operands",
 		"add.u32 %tid, %r1, %r2;":              "not declared",
 		".local .b8 huge[2000000];":            "too much local memory",

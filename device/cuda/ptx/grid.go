@@ -18,6 +18,7 @@ type launch struct {
 	grid, block driver.Dim
 	shared      int // dynamic
 	args        []uint64
+	serial      uint64 // number of the launch
 }
 
 // block runs the threads of one block.
@@ -29,16 +30,10 @@ type block struct {
 	shared  []byte
 	shadow  shadow
 	budget  int64
+	watch   bool   // CheckBlocks
+	id      uint64 // of the launch and the block, for it
 	at      driver.Dim
 	threads int
-	red     [16]reduction
-	arrived [16]int
-}
-
-// reduction is the state of barrier.red at a barrier.
-type reduction struct {
-	count    int
-	all, any bool
 }
 
 func (l *launch) threads() int { return l.block.X * l.block.Y * l.block.Z }
@@ -50,7 +45,7 @@ func newBlock(l *launch) *block {
 	size := k.span + l.shared
 	b.shared = make([]byte, size)
 	n := (b.threads + 31) / 32
-	b.shadow = shadow{on: l.gpu.cfg.Check, uninit: l.gpu.cfg.Check && !l.gpu.cfg.AllowUninitialised, shift: k.granule}
+	b.shadow = shadow{on: !l.gpu.cfg.NoCheck, uninit: !l.gpu.cfg.AllowUninitialised, shift: k.granule}
 	if b.shadow.on {
 		g := size>>k.granule + 1
 		b.shadow.writes, b.shadow.latest = make([]uint64, g), make([]uint32, g)
@@ -108,7 +103,7 @@ var noAlloc = &alloc{}
 
 // prepare sets what a launch gives: arguments, sizes, indices of threads.
 func (b *block) prepare(l *launch) {
-	b.launch, b.mem, b.budget = l, &l.gpu.mem, l.gpu.cfg.Steps
+	b.launch, b.mem, b.budget, b.watch = l, &l.gpu.mem, l.gpu.cfg.Steps, l.gpu.cfg.CheckBlocks
 	k := b.k
 	raw := make([]byte, k.paramBytes+8)
 	for i, p := range k.params {
@@ -196,13 +191,14 @@ func (b *block) prepare(l *launch) {
 // start sets the block's place in the grid and what is fresh in each block.
 func (b *block) start(at driver.Dim) {
 	b.at = at
+	g := b.launch.grid
+	b.id = b.launch.serial<<32 | uint64((at.Z*g.Y+at.Y)*g.X+at.X)
 	for _, w := range b.warps {
 		w.forget()
 	}
 	for i := range b.shared {
 		b.shared[i] = 0xff
 	}
-	b.red, b.arrived = [16]reduction{}, [16]int{}
 	if b.shadow.on {
 		b.shadow.start(b)
 	}
@@ -336,7 +332,6 @@ func (b *block) variable(off int64) string {
 type barInst struct {
 	id, count int32 // registers; count -1: all threads
 	aligned   bool
-	arrive    bool
 	red       string // popc, and, or
 	pred      int32
 	not       bool
@@ -351,14 +346,9 @@ func (c *compiler) barrier() {
 	}
 	c.m.has("cta")
 	bi := &barInst{count: -1, aligned: op == "bar" || c.m.has("aligned")}
-	kind := c.m.oneOf("sync", "arrive", "red")
+	kind := c.m.oneOf("sync", "red")
 	args := c.s.args
 	switch kind {
-	case "arrive":
-		bi.arrive = true
-		if len(args) != 2 {
-			c.fail("%d operands", len(args))
-		}
 	case "red":
 		bi.red = c.m.oneOf("popc", "and", "or")
 		t := c.last()
@@ -411,9 +401,6 @@ func (w *warp) barrier(f *frag, b *basic) bool {
 		if n := w.r32[b.bar.count][lane]; n == 0 || n%32 != 0 || int(n) > (w.blk.threads+31)/32*32 {
 			w.fail(codeLaunch, lane, "barrier of %d threads", n)
 		}
-	}
-	if b.bar.arrive {
-		w.fail(codeLaunch, lane, "bar.arrive is not supported")
 	}
 	f.bar = int(id)
 	f.state = waitBar
@@ -473,7 +460,11 @@ func (b *block) release() bool {
 
 func (b *block) open(id int, same bool, firstWarp *warp, first *frag) {
 	var met []*warp
-	red := reduction{all: true}
+	var red struct { // of barrier.red
+		count    int
+		all, any bool
+	}
+	red.all = true
 	for _, w := range b.warps {
 		any := false
 		for _, f := range w.frags {
@@ -527,7 +518,7 @@ func (b *block) open(id int, same bool, firstWarp *warp, first *frag) {
 func (l *launch) run() error {
 	n := l.grid.X * l.grid.Y * l.grid.Z
 	workers := min(runtime.GOMAXPROCS(0), n)
-	if l.k.serial {
+	if l.k.serial || l.gpu.cfg.CheckBlocks {
 		workers = 1
 	}
 	states := l.gpu.states(l, workers)

@@ -781,3 +781,30 @@ func TestSpecialRegisters(t *testing.T) {
 		}
 	}
 }
+
+// TestBlocks: memory that blocks of a launch share without atomics.
+func TestBlocks(t *testing.T) {
+	for _, c := range []struct {
+		name, body, want string
+	}{
+		{"each its own", "mad.wide.u32 %o, %r1, 4, %o; st.global.u32 [%o], %r1; ld.global.u32 %r2, [%s]; ld.global.u32 %r2, [%o];", ""},
+		{"bytes of a word", "cvt.u64.u32 %rd1, %r1; add.u64 %o, %o, %rd1; st.global.u8 [%o], %r1;", ""},
+		{"all write", "st.global.u32 [%o], %r1;", "block (0,0,0) has written"},
+		{"one writes, all read", "ld.global.u32 %r2, [%o]; setp.eq.u32 %p, %r1, 3; @%p st.global.u32 [%o], %r1;", "another block has read"},
+		{"all read what one wrote", "setp.eq.u32 %p, %r1, 0; @%p st.global.u32 [%o], %r1; ld.u32 %r2, [%o];", "block (0,0,0) has written"},
+		{"atomics", "red.global.add.u32 [%o], %r1;", ""},
+		{"atomics and a read", "red.global.add.u32 [%o], %r1; ld.global.u32 %r2, [%o];", "another block has written"},
+	} {
+		r := newRig(t, Config{CheckBlocks: true}, entry("", "mov.u32 %r1, %ctaid.x;\n"+c.body))
+		out := r.ints(make([]int32, 16)...)
+		for range 2 { // a second launch may touch what the first did
+			err := r.launch("k", dim(4), dim(1), 0, out, r.ints(1))
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+}

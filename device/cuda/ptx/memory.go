@@ -16,7 +16,12 @@ type alloc struct {
 	name  string
 	freed bool
 	fixed bool // .const
+	// For CheckBlocks, by byte: which block wrote or read it last, block.id. An access of another block sets others.
+	writer, reader []uint64
 }
+
+// others marks bytes that several blocks read, or write by atomics.
+const others = 0xffffffff
 
 const (
 	firstAddress = 0x100000000
@@ -159,6 +164,9 @@ func (mi *memInst) resolve(w *warp, m uint32) ([]byte, uint32) {
 				all |= o
 			}
 			if int64(bad) >= 0 && all&(mi.size-1) == 0 && al.size >= mi.size {
+				if w.blk.watch {
+					mi.watch(w, al, m)
+				}
 				return al.data, m
 			}
 			k = mi.off
@@ -236,7 +244,55 @@ func (mi *memInst) global(w *warp, m uint32) ([]byte, uint32) {
 		group |= 1 << i
 		off[i] -= a.base
 	}
+	if w.blk.watch {
+		mi.watch(w, a, group)
+	}
 	return a.data, group
+}
+
+// watch looks for bytes that another block of this launch has touched.
+func (mi *memInst) watch(w *warp, a *alloc, m uint32) {
+	if a.fixed {
+		return
+	}
+	if a.writer == nil {
+		a.writer, a.reader = make([]uint64, a.size), make([]uint64, a.size)
+	}
+	id, atomic := w.blk.id, w.blk.shadow.atomic
+	launch := id &^ others
+	race := func(i int, o, other uint64, what string) {
+		who := "another block"
+		if n := int(other & others); n != others {
+			g := w.blk.launch.grid
+			who = fmt.Sprintf("block (%d,%d,%d)", n%g.X, n/g.X%g.Y, n/g.X/g.Y)
+		}
+		w.fail(codeLaunch, i, "race between blocks: %ss %#x in %s at %#x, which %s has %s in this launch", mi.verb(), a.base+o, a.name,
+			a.base, who, what)
+	}
+	for l := m; l != 0; l &= l - 1 {
+		i := bits.TrailingZeros32(l) & 31
+		for o := w.off[i]; o < w.off[i]+mi.size; o++ {
+			wr, rd := &a.writer[o], &a.reader[o]
+			if *wr >= launch && *wr != id && !(atomic && *wr == launch|others) {
+				race(i, o, *wr, "written")
+			}
+			if !mi.write {
+				if *rd >= launch && *rd != id {
+					*rd = launch | others
+				} else {
+					*rd = id
+				}
+				continue
+			}
+			if *rd >= launch && *rd != id {
+				race(i, o, *rd, "read")
+			}
+			*wr = id
+			if atomic {
+				*wr = launch | others
+			}
+		}
+	}
 }
 
 // local memory of the lanes lies one after the other.

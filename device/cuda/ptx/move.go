@@ -371,11 +371,10 @@ func (c *compiler) comparison(d int32, op, t string, a, b arg, ftz bool) {
 		if f := compareFloat[float64](op); f != nil {
 			g64 = func(a, b *col64) uint32 { return f(f64s(a), f64s(b)) }
 		}
-	case "f16", "bf16":
+	case "bf16":
+		c.fail("%s needs sm_90", c.s.full)
+	case "f16":
 		wide := half.FromF16
-		if t == "bf16" {
-			wide = half.FromBF16
-		}
 		if f := compareFloat[float32](op); f != nil {
 			g32 = func(a, b *col32) uint32 {
 				var x, y [32]float32

@@ -29,6 +29,7 @@ type file struct {
 	vars  []*variable
 	funcs map[string]*function
 	order []*function
+	arch  int // 80 of .target sm_80
 }
 
 // variable is memory with a name. size 0 is a dynamic array, as large as the launch says.
@@ -60,7 +61,6 @@ type function struct {
 	body    []stmt
 	vars    []*variable       // .shared, .local and .param of the body
 	regs    map[string]string // register: type
-	sizes   map[string]int    // registers declared as %r<n>
 	line    int
 	defined bool
 }
@@ -204,9 +204,12 @@ func (p *parser) module() {
 			p.advance()
 		case p.accept(".target"):
 			for {
-				if w := p.word(); !strings.HasPrefix(w, "sm_") {
+				w := p.word()
+				n, err := strconv.Atoi(strings.TrimPrefix(w, "sm_"))
+				if err != nil || !strings.HasPrefix(w, "sm_") {
 					p.fail("target %q is not supported", w)
 				}
+				p.file.arch = max(p.file.arch, n)
 				if !p.accept(",") {
 					break
 				}
@@ -421,7 +424,7 @@ func (p *parser) parameters() []*variable {
 }
 
 func (p *parser) function() {
-	f := &function{entry: p.is(".entry"), regs: map[string]string{}, sizes: map[string]int{}, line: p.tok.line}
+	f := &function{entry: p.is(".entry"), regs: map[string]string{}, line: p.tok.line}
 	p.advance()
 	if !f.entry && p.is("(") {
 		f.results = p.parameters()
