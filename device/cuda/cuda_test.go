@@ -27,7 +27,7 @@ func interpret(t *testing.T) *Device {
 func TestInterpreter(t *testing.T) {
 	every := 1
 	if testing.Short() {
-		every = 16
+		every = 32
 	}
 	var opened []*Device
 	devicetest.RunSimulated(t, func() device.Device {

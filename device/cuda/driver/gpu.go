@@ -99,8 +99,6 @@ var names = [entryPoints]string{
 
 // Constants of cuda.h.
 const (
-	errorNoDevice = 100
-
 	attributeMultiprocessors = 16
 	attributeMajor           = 75
 	attributeMinor           = 76
