@@ -61,37 +61,69 @@ const (
 	decodeParts   = 64 // at most, of the keys
 )
 
-// shapeArgs are the arguments SHAPE of the kernels, and the scale.
-func shapeArgs(s device.AttentionShape) []uint64 {
-	step, head := s.Strides()
-	return []uint64{num(s.Queries), num(s.Keys), num(s.Heads), num(s.Heads / s.KVHeads), num(s.Dim), num(step), num(head),
-		num(s.KV()), flag(s.Causal), f32(s.Scale)}
+// A span is rows of heads in device memory.
+type span struct {
+	p   uint64
+	typ device.Type
+	len int
+}
+
+func spanOf(m device.Mem) span { return span{addr(m), m.Type(), m.Len()} }
+
+// row is the elements of a row of k or v.
+func (x span) row(dim int) int {
+	if x.typ == device.I8 {
+		return dim + int8Scale
+	}
+	return dim
+}
+
+// int8Scale is the bytes behind the codes of a row in int8.
+const int8Scale = 4
+
+// shapeArgs are the arguments SHAPE of the kernels, with heads of dim elements in rows of row, and the scale.
+func shapeArgs(s device.AttentionShape, dim, row int) []uint64 {
+	step, head, all := s.KVHeads*row, row, max(s.Keys, s.Cache)*s.KVHeads*row
+	if s.Cache > 0 {
+		step, head = row, s.Cache*row
+	}
+	return []uint64{num(s.Queries), num(s.Keys), num(s.Heads), num(s.Heads / s.KVHeads), num(dim), num(step), num(head),
+		num(all), flag(s.Causal), f32(s.Scale)}
 }
 
 // aligned tells whether rows of heads lie on boundaries of four elements.
-func aligned(s device.AttentionShape, mems ...device.Mem) uint64 {
-	ok := s.Dim%4 == 0
-	for _, m := range mems {
-		ok = ok && addr(m)%uint64(4*m.Type().Size()) == 0
+func aligned(dim int, spans ...span) uint64 {
+	ok := dim%4 == 0
+	for _, x := range spans {
+		ok = ok && x.p%uint64(4*x.typ.Size()) == 0
 	}
 	return flag(ok)
 }
 
-// halfHeads adds rows of heads in bfloat16, whole units of 16 bytes, to args; wide is their shape.
-func (d *Device) halfHeads(args []uint64, s device.AttentionShape, mems ...device.Mem) (_ []uint64,
-	wide device.AttentionShape, free func()) {
-	frees := make([]func(), len(mems))
-	for i, m := range mems {
+// halfHeads adds rows of heads in bfloat16, whole units of 16 bytes, to args; width is their elements.
+func (d *Device) halfHeads(args []uint64, dim int, spans ...span) (_ []uint64, width int, free func()) {
+	frees := make([]func(), len(spans))
+	for i, x := range spans {
 		var p uint64
-		p, _, frees[i] = d.rounded(operand{p: addr(m), typ: m.Type(), ld: s.Dim}, m.Len()/s.Dim, s.Dim, 1)
+		p, _, frees[i] = d.rounded(operand{p: x.p, typ: x.typ, ld: dim}, x.len/dim, dim, 1)
 		args = append(args, p)
 	}
-	s.Dim = round(s.Dim, 8)
-	return args, s, func() {
+	return args, round(dim, 8), func() {
 		for _, f := range frees {
 			f()
 		}
 	}
+}
+
+// widened gives rows of int8 in float32.
+func (d *Device) widened(x span, dim int) (span, func()) {
+	if x.typ != device.I8 {
+		return x, nothing
+	}
+	n := x.len / x.row(dim) * dim
+	p, free := d.temp(4 * n)
+	d.each("widenRows", n, p, x.p, num(n), num(dim))
+	return span{p, device.F32, n}, free
 }
 
 func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
@@ -111,14 +143,18 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 		d.Bridge.Attention(out, lse, q, k, v, s)
 		return
 	}
+	sk, free := d.widened(spanOf(k), s.Dim)
+	defer free()
+	sv, free := d.widened(spanOf(v), s.Dim)
+	defer free()
 	args := []uint64{addr(out), addr(lse)}
 	if f.half {
-		halves, wide, free := d.halfHeads(args, s, q, k, v)
+		halves, width, free := d.halfHeads(args, s.Dim, spanOf(q), sk, sv)
 		defer free()
-		args = append(append(halves, shapeArgs(wide)...), aligned(s, out), num(s.Dim))
+		args = append(append(halves, shapeArgs(s, width, width)...), aligned(s.Dim, spanOf(out)), num(s.Dim))
 	} else {
-		args = append(args, addr(q), addr(k), addr(v), flag(k.Type() == device.F16))
-		args = append(append(args, shapeArgs(s)...), aligned(s, out, q, k, v))
+		args = append(args, addr(q), sk.p, sv.p, flag(sk.typ == device.F16))
+		args = append(append(args, shapeArgs(s, s.Dim, s.Dim)...), aligned(s.Dim, spanOf(out), spanOf(q), sk, sv))
 	}
 	d.launch(f.kernel(""), driver.Dim{X: ceil(s.Queries, f.rows), Y: s.Heads, Z: s.Batch}, driver.Dim{X: f.threads},
 		f.shared, args...)
@@ -138,9 +174,10 @@ func (d *Device) decode(out, lse, q, k, v device.Mem, s device.AttentionShape) {
 		defer free()
 		part = p
 	}
-	args := []uint64{addr(out), addr(lse), addr(q), addr(k), addr(v), flag(k.Type() == device.F16), part, num(length)}
-	d.launch("attentionDecode", driver.Dim{X: parts, Y: groups, Z: s.Batch}, driver.Dim{X: blockSize}, 0,
-		append(append(args, shapeArgs(s)...), aligned(s, k, v))...)
+	kind := flag(k.Type() == device.F16) | flag(k.Type() == device.I8)<<1
+	args := []uint64{addr(out), addr(lse), addr(q), addr(k), addr(v), kind, part, num(length)}
+	args = append(append(args, shapeArgs(s, s.Dim, spanOf(k).row(s.Dim))...), aligned(s.Dim, spanOf(k), spanOf(v)))
+	d.launch("attentionDecode", driver.Dim{X: parts, Y: groups, Z: s.Batch}, driver.Dim{X: blockSize}, 0, args...)
 	if parts > 1 {
 		d.each("attentionCombine", rows*s.Dim, addr(out), addr(lse), part, num(parts), num(rows), num(s.Queries),
 			num(s.Heads), num(s.Dim))
@@ -181,12 +218,14 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 		addr(out), num(rows), num(s.Queries), num(s.Heads), num(s.Dim))
 	var in, shape []uint64
 	if f.half {
-		halves, wide, free := d.halfHeads(nil, s, dout, q, k, v)
+		halves, width, free := d.halfHeads(nil, s.Dim, spanOf(dout), spanOf(q), spanOf(k), spanOf(v))
 		defer free()
-		in, shape = halves, append(shapeArgs(wide), aligned(s, dq, dk, dv), num(s.Dim))
+		in = halves
+		shape = append(shapeArgs(s, width, width), aligned(s.Dim, spanOf(dq), spanOf(dk), spanOf(dv)), num(s.Dim))
 	} else {
 		in = []uint64{addr(dout), addr(q), addr(k), addr(v)}
-		shape = append(shapeArgs(s), aligned(s, dq, dk, dv, dout, q, k, v))
+		shape = append(shapeArgs(s, s.Dim, s.Dim), aligned(s.Dim, spanOf(dq), spanOf(dk), spanOf(dv), spanOf(dout),
+			spanOf(q), spanOf(k), spanOf(v)))
 	}
 	in = append([]uint64{in[0], addr(lse), delta}, in[1:]...)
 	in = append(in, shape...)

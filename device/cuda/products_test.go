@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"setun/device"
@@ -295,4 +296,53 @@ func TestAttentionForms(t *testing.T) {
 	if d.Bridged()["Attention"] != 1 {
 		t.Errorf("bridged: %v", d.Bridged())
 	}
+}
+
+// A cache in int8, for few queries and for many: the reference reads the numbers that it stands for.
+func TestAttentionInt8(t *testing.T) {
+	d := interpreted(t, ptx.Config{})
+	for _, queries := range []int{1, 20} {
+		for _, dim := range []int{8, 10} {
+			s := device.AttentionShape{Batch: 2, Queries: queries, Keys: 21, Heads: 4, KVHeads: 2, Dim: dim, Causal: true,
+				Scale: 0.3, Cache: 25}
+			r := seeded(uint64(dim))
+			rows := s.Batch * s.KVHeads * s.Cache
+			x := [2]device.Mem{r.floats(rows * dim), r.floats(rows * dim)}
+			var caches [2]device.Mem
+			for i := range caches {
+				from := d.Alloc(device.F32, rows*dim)
+				caches[i] = d.Alloc(device.I8, rows*(dim+int8Scale))
+				d.Upload(from, x[i])
+				d.CopyRows(caches[i], dim+int8Scale, from, dim, rows, dim, false)
+				d.Free(from)
+				b := make([]int8, rows*(dim+int8Scale))
+				d.Download(device.Wrap(b), caches[i])
+				for row := range rows { // codes and scales of QuantizeRows
+					q, scale := make([]int8, dim), make([]float32, 1)
+					y := x[i].F32()[row*dim:][:dim]
+					cpu.New(0).QuantizeRows(device.Wrap(q), device.Wrap(scale), device.Wrap(y), 1, dim)
+					got := b[row*(dim+int8Scale):][:dim+int8Scale]
+					bits := math.Float32bits(scale[0])
+					want := append(q, int8(bits), int8(bits>>8), int8(bits>>16), int8(bits>>24))
+					if !slices.Equal(got, want) {
+						t.Fatalf("row %d is %v, want %v", row, got, want)
+					}
+					for j, c := range q {
+						y[j] = float32(c) * scale[0]
+					}
+				}
+			}
+			t.Run(fmt.Sprintf("queries=%d,dim=%d", queries, dim), func(t *testing.T) {
+				n := s.Batch * queries * s.Heads * dim
+				compare(t, d, 0, 1e-5, func(k device.Kernels, o []device.Mem) {
+					keys, values := o[2], o[3]
+					if k == device.Kernels(d) {
+						keys, values = caches[0], caches[1]
+					}
+					k.Attention(o[0], device.Mem{}, o[1], keys, values, s)
+				}, r.floats(n), r.floats(n), x[0], x[1])
+			})
+		}
+	}
+	noBridge(t, d)
 }

@@ -81,7 +81,27 @@ ATTENTION(256, 32)
 // result.
 enum { decodeRows = 8, decodeKeys = 64, decodeDim = 256 };
 
-KERNEL LAUNCH(BLOCK) attentionDecode(float *out, float *lse, const float *q, const void *k, const void *v, int halves,
+// Rows of int8 are codes, then a float32 scale; others have scale 1. kind: 0 float32, 1 half precision, 2 int8.
+DEVICE f4 loadCodes(const void *p, long at, int n, int kind, int vec) {
+	if (kind < 2) return load4(p, at, n, kind, vec);
+	f4 v = {0, 0, 0, 0};
+	const i8 *x = (const i8 *)p + at;
+	if (vec) {
+		int w = *(const int *)x;
+		return {(float)(w << 24 >> 24), (float)(w << 16 >> 24), (float)(w << 8 >> 24), (float)(w >> 24)};
+	}
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (i < n) v[i] = x[i];
+	return v;
+}
+DEVICE float loadScale(const void *p, long at, int kind) {
+	if (kind < 2) return 1;
+	const u8 *x = (const u8 *)p + at;
+	return fromBits(x[0] | x[1] << 8 | x[2] << 16 | (u32)x[3] << 24);
+}
+
+KERNEL LAUNCH(BLOCK) attentionDecode(float *out, float *lse, const float *q, const void *k, const void *v, int kind,
                                      float *part, int perPart, SHAPE, float scale, int vec) {
 	Heads s = HEADS;
 	SHARED float sq[decodeRows][decodeDim] __attribute__((aligned(16)));
@@ -109,12 +129,12 @@ KERNEL LAUNCH(BLOCK) attentionDecode(float *out, float *lse, const float *q, con
 	barrier();
 	for (int j0 = from; j0 < end; j0 += decodeKeys) {
 		int n = min(decodeKeys, end - j0), key = tid() / 4;
-		float dot[decodeRows];
+		float dot[decodeRows], rescale = key < n ? scale * loadScale(k, kv + (j0 + key) * stepKV + dim, kind) : 0;
 #pragma unroll
 		for (int r = 0; r < decodeRows; r++) dot[r] = 0;
 		if (key < n)
 			for (int d = tid() % 4 * 4; d < dim; d += 16) {
-				f4 x = load4(k, kv + (j0 + key) * stepKV + d, clampQuad(dim - d), halves, vec);
+				f4 x = loadCodes(k, kv + (j0 + key) * stepKV + d, clampQuad(dim - d), kind, vec);
 #pragma unroll
 				for (int r = 0; r < decodeRows; r++) {
 					if (r >= rows) break;
@@ -129,7 +149,7 @@ KERNEL LAUNCH(BLOCK) attentionDecode(float *out, float *lse, const float *q, con
 			float x = dot[r];
 			x += shuffle(x, 1);
 			x += shuffle(x, 2);
-			if (tid() % 4 == 0) weights[r][key] = x * scale;
+			if (tid() % 4 == 0) weights[r][key] = x * rescale;
 		}
 		barrier();
 		if (w < rows) {
@@ -151,7 +171,8 @@ KERNEL LAUNCH(BLOCK) attentionDecode(float *out, float *lse, const float *q, con
 			if (r < rows) o[r] *= keeps[r];
 		if (c < dim)
 			for (int j = slice; j < n; j += slices) {
-				f4 x = load4(v, kv + (j0 + j) * stepKV + c, clampQuad(dim - c), halves, vec);
+				f4 x = loadCodes(v, kv + (j0 + j) * stepKV + c, clampQuad(dim - c), kind, vec);
+				x *= loadScale(v, kv + (j0 + j) * stepKV + dim, kind);
 #pragma unroll
 				for (int r = 0; r < decodeRows; r++) {
 					if (r >= rows) break;
@@ -198,12 +219,32 @@ KERNEL LAUNCH(BLOCK)
 		for (int p = 0; p < parts; p++) top = maxf(part[(p * rows + row) * (dim + 2) + dim], top);
 		for (int p = 0; p < parts; p++) {
 			const float *from = part + (p * rows + row) * (dim + 2);
-			float w = from[dim] == -inff() ? 0 : exp2(from[dim] - top);
+			float w = exp2(from[dim] - top); // some part has keys that the query sees
 			x = fma(w, from[d], x);
 			sum = fma(w, from[dim + 1], sum);
 		}
 		long b = row / queries / heads, h = row / queries % heads, i = row % queries;
 		out[((b * queries + i) * heads + h) * dim + d] = sum == 0 ? 0 : x / sum;
 		if (lse && d == 0) lse[row] = sum == 0 ? -inff() : top * LN2 + logf(sum);
+	}
+}
+
+// Rows of int8 (device.Int8Row) as float32, and of float32, a warp a row.
+KERNEL LAUNCH(BLOCK) widenRows(float *dst, const u8 *src, long n, int dim) {
+	for (EACH(e, n)) {
+		long at = e / dim * (dim + 4);
+		dst[e] = (float)(i8)src[at + e % dim] * loadScale(src, at + dim, 2);
+	}
+}
+KERNEL LAUNCH(BLOCK) copyInt8Rows(u8 *dst, long ldd, const float *x, long ldx, long rows, int cols) {
+	for (long r = (long)block() * (BLOCK / 32) + warpId(); r < rows; r += (long)blocks() * (BLOCK / 32)) {
+		u32 top = 0;
+		for (int c = laneId(); c < cols; c += 32) top = Max::of(bits(x[r * ldx + c]) & 0x7fffffff, top);
+		top = warpReduce<Max>(top);
+		float a = maxf(fromBits(top), 1e-5f), times = 127 / a;
+		u32 scale = finite(top) ? bits(a / 127) : 0x7fc00000;
+		for (int c = laneId(); c < cols; c += 32)
+			dst[r * ldd + c] = finite(top) ? roundCode(x[r * ldx + c] * times) : 0;
+		if (laneId() < 4) dst[r * ldd + cols + laneId()] = scale >> 8 * laneId();
 	}
 }
