@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"setun/device/cuda"
 	"setun/device/simd"
 	"setun/internal/atomicfile"
 	"setun/internal/rss"
@@ -50,6 +51,11 @@ func (r *report) start(roof string) {
 	}
 	fmt.Fprintf(r.w, "%s, %s, %d threads, %s %s/%s\n", processor(), tier, r.threads, runtime.Version(), runtime.GOOS,
 		runtime.GOARCH)
+	for _, d := range r.devs {
+		if gpu, ok := d.Device.(*cuda.Device); ok {
+			fmt.Fprintf(r.w, "%s: %v\n", d.name, gpu.Info())
+		}
+	}
 	fmt.Fprintf(r.w, "flags: %s\n%s\n\n", strings.Join(r.args, " "), roof)
 	fmt.Fprintf(r.w, "%-42s %-9s", "", "")
 	for _, d := range r.devs {

@@ -2,12 +2,15 @@ package tests
 
 import (
 	"bytes"
+	"errors"
 	"math"
+	"os"
 	"slices"
 	"testing"
 
 	"setun/data"
 	"setun/device"
+	"setun/device/auto"
 	"setun/device/cpu"
 	"setun/device/cuda"
 	"setun/device/cuda/ptx"
@@ -18,8 +21,8 @@ import (
 )
 
 // TestCUDATraining trains a small model of models/gopher on the interpreter of the CUDA kernels and on the pure Go
-// device, from the same weights: the losses agree, and no kernel runs on the host. Then both are given the same weights:
-// codes and scales are equal to the bit, and so are the tokens that the frozen models generate.
+// device, from the same weights: the losses agree, and no kernel runs on the host. Then both are given the same
+// weights: codes and scales are equal to the bit, and so are the tokens that the frozen models generate.
 func TestCUDATraining(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -40,11 +43,7 @@ func TestCUDATraining(t *testing.T) {
 				}
 				cfg.Depth, cfg.Context, steps = 1, 16, 2
 			}
-			gpu, err := cuda.New(ptx.Open(ptx.Config{}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer gpu.Close()
+			gpu := openCUDA(t)
 			open := func(dev device.Device) *llm.Model {
 				m, err := llm.New(tensor.NewMaker(dev, 1), cfg)
 				if err != nil {
@@ -112,6 +111,24 @@ func TestCUDATraining(t *testing.T) {
 			}
 		})
 	}
+}
+
+// openCUDA opens the interpreter, or with SETUN_CUDA a GPU.
+func openCUDA(t *testing.T) *cuda.Device {
+	t.Helper()
+	open := func() (*cuda.Device, error) { return cuda.New(ptx.Open(ptx.Config{})) }
+	if os.Getenv("SETUN_CUDA") != "" {
+		open = cuda.Open
+	}
+	dev, err := open()
+	if errors.Is(err, auto.ErrNone) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dev.Close() })
+	return dev
 }
 
 // copyParams gives dst the parameters of src.

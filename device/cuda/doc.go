@@ -13,9 +13,9 @@
 //
 // The tests run on the interpreter. On a machine with a GPU
 //
-//	SETUN_CUDA=1 go test ./device/cuda -run TestGPU -v
+//	SETUN_CUDA=1 go test ./device/cuda ./tests -run 'GPU|CUDA' -v
 //	go run ./bench -devices cuda,simd
 //
-// runs the conformance suite on it, and times it beside the processor. Neither was run: where this was written there was
-// no GPU.
+// runs the conformance suite and a small training on it, and times it beside the processor. Neither was run: where this
+// was written there was no GPU.
 package cuda
