@@ -95,9 +95,10 @@ DEVICE f4 loadCodes(const void *p, long at, int n, int kind, int vec) {
 		if (i < n) v[i] = x[i];
 	return v;
 }
-DEVICE float loadScale(const void *p, long at, int kind) {
+DEVICE float loadScale(const void *p, long at, int kind, int vec) {
 	if (kind < 2) return 1;
 	const u8 *x = (const u8 *)p + at;
+	if (vec) return *(const float *)x;
 	return fromBits(x[0] | x[1] << 8 | x[2] << 16 | (u32)x[3] << 24);
 }
 
@@ -129,7 +130,7 @@ KERNEL LAUNCH(BLOCK) attentionDecode(float *out, float *lse, const float *q, con
 	barrier();
 	for (int j0 = from; j0 < end; j0 += decodeKeys) {
 		int n = min(decodeKeys, end - j0), key = tid() / 4;
-		float dot[decodeRows], rescale = key < n ? scale * loadScale(k, kv + (j0 + key) * stepKV + dim, kind) : 0;
+		float dot[decodeRows], rescale = key < n ? scale * loadScale(k, kv + (j0 + key) * stepKV + dim, kind, vec) : 0;
 #pragma unroll
 		for (int r = 0; r < decodeRows; r++) dot[r] = 0;
 		if (key < n)
@@ -172,7 +173,7 @@ KERNEL LAUNCH(BLOCK) attentionDecode(float *out, float *lse, const float *q, con
 		if (c < dim)
 			for (int j = slice; j < n; j += slices) {
 				f4 x = loadCodes(v, kv + (j0 + j) * stepKV + c, clampQuad(dim - c), kind, vec);
-				x *= loadScale(v, kv + (j0 + j) * stepKV + dim, kind);
+				x *= loadScale(v, kv + (j0 + j) * stepKV + dim, kind, vec);
 #pragma unroll
 				for (int r = 0; r < decodeRows; r++) {
 					if (r >= rows) break;
@@ -233,7 +234,7 @@ KERNEL LAUNCH(BLOCK)
 KERNEL LAUNCH(BLOCK) widenRows(float *dst, const u8 *src, long n, int dim) {
 	for (EACH(e, n)) {
 		long at = e / dim * (dim + 4);
-		dst[e] = (float)(i8)src[at + e % dim] * loadScale(src, at + dim, 2);
+		dst[e] = (float)(i8)src[at + e % dim] * loadScale(src, at + dim, 2, 0);
 	}
 }
 KERNEL LAUNCH(BLOCK) copyInt8Rows(u8 *dst, long ldd, const float *x, long ldx, long rows, int cols) {
