@@ -35,12 +35,7 @@ func canon64(x float64) float64 {
 	return x
 }
 
-func fmaRest(p, z, s float64) float32 {
-	if s != 0 {
-		s = toOdd(p, z, s)
-	}
-	return canon(float32(s))
-}
+func fmaRest(p, z, s float64) float32 { return canon(float32(toOdd(p, z, s))) }
 
 func canon4(x *[4]float32) {
 	for i := range x {
@@ -185,35 +180,38 @@ var alu32 = map[string]fn32{
 			d[i+3] = a[i+3]*b[i+3] + c[i+3]
 		}
 	},
-	"mad.hi.u32":     each3(func(a, b, c uint32) uint32 { return uint32(uint64(a)*uint64(b)>>32) + c }),
-	"mad.hi.s32":     each3(func(a, b, c uint32) uint32 { return uint32(int64(int32(a))*int64(int32(b))>>32) + c }),
-	"mul24.lo.u32":   each2(func(a, b uint32) uint32 { return a & 0xffffff * (b & 0xffffff) }),
-	"mul24.lo.s32":   each2(func(a, b uint32) uint32 { return uint32(int32(a) << 8 >> 8 * (int32(b) << 8 >> 8)) }),
-	"mad24.lo.u32":   each3(func(a, b, c uint32) uint32 { return a&0xffffff*(b&0xffffff) + c }),
-	"mad24.lo.s32":   each3(func(a, b, c uint32) uint32 { return uint32(int32(a)<<8>>8*(int32(b)<<8>>8)) + c }),
-	"mul.wide.u16":   each2(func(a, b uint32) uint32 { return a * b }),
-	"mul.wide.s16":   each2(func(a, b uint32) uint32 { return uint32(int32(int16(a)) * int32(int16(b))) }),
-	"mad.wide.u16":   each3(func(a, b, c uint32) uint32 { return a*b + c }),
-	"mad.wide.s16":   each3(func(a, b, c uint32) uint32 { return uint32(int32(int16(a))*int32(int16(b))) + c }),
-	"add.b16":        each2(func(a, b uint32) uint32 { return (a + b) & 0xffff }),
-	"sub.b16":        each2(func(a, b uint32) uint32 { return (a - b) & 0xffff }),
-	"and.b16":        each2(func(a, b uint32) uint32 { return a & b }),
-	"or.b16":         each2(func(a, b uint32) uint32 { return a | b }),
-	"xor.b16":        each2(func(a, b uint32) uint32 { return a ^ b }),
-	"not.b16":        each1(func(a uint32) uint32 { return ^a & 0xffff }),
-	"cnot.b16":       each1(func(a uint32) uint32 { return b2u(a == 0) }),
-	"neg.s16":        each1(func(a uint32) uint32 { return -a & 0xffff }),
-	"abs.s16":        each1(func(a uint32) uint32 { return uint32(uint16(max(int16(a), -int16(a)))) }),
-	"min.u16":        each2(func(a, b uint32) uint32 { return min(a, b) }),
-	"max.u16":        each2(func(a, b uint32) uint32 { return max(a, b) }),
-	"min.s16":        each2(func(a, b uint32) uint32 { return uint32(uint16(min(int16(a), int16(b)))) }),
-	"max.s16":        each2(func(a, b uint32) uint32 { return uint32(uint16(max(int16(a), int16(b)))) }),
-	"mul.lo.b16":     each2(func(a, b uint32) uint32 { return a * b & 0xffff }),
-	"mul.hi.u16":     each2(func(a, b uint32) uint32 { return a * b >> 16 }),
-	"mul.hi.s16":     each2(func(a, b uint32) uint32 { return uint32(int32(int16(a))*int32(int16(b))) >> 16 }),
-	"mad.lo.b16":     each3(func(a, b, c uint32) uint32 { return (a*b + c) & 0xffff }),
-	"mad.hi.u16":     each3(func(a, b, c uint32) uint32 { return (a*b>>16 + c) & 0xffff }),
-	"mad.hi.s16":     each3(func(a, b, c uint32) uint32 { return (uint32(int32(int16(a))*int32(int16(b)))>>16 + c) & 0xffff }),
+	"mad.hi.u32":   each3(func(a, b, c uint32) uint32 { return uint32(uint64(a)*uint64(b)>>32) + c }),
+	"mad.hi.s32":   each3(func(a, b, c uint32) uint32 { return uint32(int64(int32(a))*int64(int32(b))>>32) + c }),
+	"mul24.lo.u32": each2(func(a, b uint32) uint32 { return a & 0xffffff * (b & 0xffffff) }),
+	"mul24.lo.s32": each2(func(a, b uint32) uint32 { return uint32(int32(a) << 8 >> 8 * (int32(b) << 8 >> 8)) }),
+	"mad24.lo.u32": each3(func(a, b, c uint32) uint32 { return a&0xffffff*(b&0xffffff) + c }),
+	"mad24.lo.s32": each3(func(a, b, c uint32) uint32 { return uint32(int32(a)<<8>>8*(int32(b)<<8>>8)) + c }),
+	"mul.wide.u16": each2(func(a, b uint32) uint32 { return a * b }),
+	"mul.wide.s16": each2(func(a, b uint32) uint32 { return uint32(int32(int16(a)) * int32(int16(b))) }),
+	"mad.wide.u16": each3(func(a, b, c uint32) uint32 { return a*b + c }),
+	"mad.wide.s16": each3(func(a, b, c uint32) uint32 { return uint32(int32(int16(a))*int32(int16(b))) + c }),
+	"add.b16":      each2(func(a, b uint32) uint32 { return (a + b) & 0xffff }),
+	"sub.b16":      each2(func(a, b uint32) uint32 { return (a - b) & 0xffff }),
+	"and.b16":      each2(func(a, b uint32) uint32 { return a & b }),
+	"or.b16":       each2(func(a, b uint32) uint32 { return a | b }),
+	"xor.b16":      each2(func(a, b uint32) uint32 { return a ^ b }),
+	"not.b16":      each1(func(a uint32) uint32 { return ^a & 0xffff }),
+	"cnot.b16":     each1(func(a uint32) uint32 { return b2u(a == 0) }),
+	"neg.s16":      each1(func(a uint32) uint32 { return -a & 0xffff }),
+	"abs.s16":      each1(func(a uint32) uint32 { return uint32(uint16(max(int16(a), -int16(a)))) }),
+	"min.u16":      each2(func(a, b uint32) uint32 { return min(a, b) }),
+	"max.u16":      each2(func(a, b uint32) uint32 { return max(a, b) }),
+	"min.s16":      each2(func(a, b uint32) uint32 { return uint32(uint16(min(int16(a), int16(b)))) }),
+	"max.s16":      each2(func(a, b uint32) uint32 { return uint32(uint16(max(int16(a), int16(b)))) }),
+	"mul.lo.b16":   each2(func(a, b uint32) uint32 { return a * b & 0xffff }),
+	"mul.hi.u16":   each2(func(a, b uint32) uint32 { return a * b >> 16 }),
+	"mul.hi.s16":   each2(func(a, b uint32) uint32 { return uint32(int32(int16(a))*int32(int16(b))) >> 16 }),
+	"mad.lo.b16":   each3(func(a, b, c uint32) uint32 { return (a*b + c) & 0xffff }),
+	"mad.hi.u16":   each3(func(a, b, c uint32) uint32 { return (a*b>>16 + c) & 0xffff }),
+	"mad.hi.s16": each3(func(a, b,
+		c uint32) uint32 {
+		return (uint32(int32(int16(a))*int32(int16(b)))>>16 + c) & 0xffff
+	}),
 	"copysign.f32":   each2(func(a, b uint32) uint32 { return b&^(1<<31) | a&(1<<31) }),
 	"neg.f16":        each1(func(a uint32) uint32 { return neg16(a, 0x7c00) }),
 	"abs.f16":        each1(func(a uint32) uint32 { return a & 0x7fff }),
@@ -272,10 +270,14 @@ var alu32 = map[string]fn32{
 			s, t := p+z, q+y
 			if u := math.Float64bits(s); u>>52&0x7ff-898 < 2047-898 && u<<35 != 1<<63 {
 				D[i] = float32(s)
+			} else if s == 0 {
+				D[i] = float32(s)
 			} else {
 				D[i] = fmaRest(p, z, s)
 			}
 			if u := math.Float64bits(t); u>>52&0x7ff-898 < 2047-898 && u<<35 != 1<<63 {
+				D[i+1] = float32(t)
+			} else if t == 0 {
 				D[i+1] = float32(t)
 			} else {
 				D[i+1] = fmaRest(q, y, t)
@@ -638,7 +640,8 @@ func clamping(f fn32) fn32 {
 }
 
 // arity is the number of operands, with the result.
-var arity = map[string]int{"not": 2, "cnot": 2, "neg": 2, "abs": 2, "rcp": 2, "sqrt": 2, "rsqrt": 2, "ex2": 2, "lg2": 2, "sin": 2,
+var arity = map[string]int{"not": 2, "cnot": 2, "neg": 2, "abs": 2, "rcp": 2, "sqrt": 2, "rsqrt": 2, "ex2": 2,
+	"lg2": 2, "sin": 2,
 	"cos": 2, "tanh": 2, "brev": 2, "fma": 4, "sad": 4, "mad": 4, "mad24": 4}
 
 // alu compiles instructions of the tables.
@@ -887,6 +890,21 @@ func (c *compiler) alu16(op, t string) {
 	in := inst{kind: k32, f32: g}
 	c.sources(&in, n, t, t)
 	c.emit(in)
+}
+
+// f16bits and bf16bits round a float32 once.
+func f16bits(x float32) uint32 {
+	if x != x {
+		return 0x7fff
+	}
+	return uint32(half.F16(x))
+}
+
+func bf16bits(x float32) uint32 {
+	if x != x {
+		return 0x7fff
+	}
+	return uint32(half.BF16(x))
 }
 
 func roundF16(x float64) uint16 {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// An asyncCopy is a cp.async under way. Its source is read at once; what it writes is seen only after the thread has waited
-// for its group, so that a missing wait is found: until then the bytes are neither to be read nor to be written.
+// An asyncCopy is a cp.async under way. Its source is read at once; what it writes is seen only after the thread has
+// waited for its group, so that a missing wait is found: until then the bytes are neither to be read nor to be written.
 type asyncCopy struct {
 	lanes uint32
 	off   col64 // in shared memory

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// atom compiles atom and red. Lanes take effect in their order; kernels with atomics in global memory run block by block.
+// atom compiles atom and red. Lanes take effect in their order; kernels with atomics in global memory run block by
+// block.
 func (c *compiler) atom() {
 	red := c.s.op == "red"
 	t := c.last()

@@ -2,9 +2,21 @@ package ptx
 
 import "math/bits"
 
-// The members of a collective instruction are the lanes that its mask names. All of them that have not exited must come to
-// the instruction, and all that come must name the same mask, with themselves in it.
+// The members of a collective instruction are the lanes that its mask names. All of them that have not exited must
+// come to the instruction, and all that come must name the same mask, with themselves in it.
 func (c *compiler) memberMask(a arg) {
+	if a.kind == aInt { // the usual case
+		members := uint32(a.bits)
+		c.members = func(w *warp, m uint32) uint32 {
+			if m&^members != 0 {
+				w.fail(codeLaunch, bits.TrailingZeros32(m&^members), "lanes %#x are here, but not among the members %#x",
+					m&^members,
+					members)
+			}
+			return members
+		}
+		return
+	}
 	r := c.src(a, "b32")
 	c.members = func(w *warp, m uint32) uint32 {
 		if m == 0 {
@@ -19,7 +31,8 @@ func (c *compiler) memberMask(a arg) {
 			}
 		}
 		if m&^members != 0 {
-			w.fail(codeLaunch, bits.TrailingZeros32(m&^members), "lanes %#x are here, but not among the members %#x", m&^members, members)
+			w.fail(codeLaunch, bits.TrailingZeros32(m&^members), "lanes %#x are here, but not among the members %#x",
+				m&^members, members)
 		}
 		return members
 	}
@@ -52,35 +65,30 @@ func (c *compiler) shfl() {
 		dst = dst.list[0]
 	}
 	d := c.dst(dst, t)
+	// Where the lanes are constants the sources are too.
+	var table [32]uint8
+	known := c.s.args[2].kind == aInt && c.s.args[3].kind == aInt && p < 0
+	if known {
+		for i := range table {
+			j, _ := shuffleFrom(mode, uint32(i), uint32(c.s.args[2].bits), uint32(c.s.args[3].bits))
+			table[i] = uint8(j)
+		}
+	}
 	c.checked(func(w *warp, m uint32) {
 		src := w.r32[a]
+		if known && m == allLanes {
+			d := &w.r32[d]
+			for i := range d {
+				d[i] = src[table[i]&31]
+			}
+			return
+		}
 		d, b, cc := &w.r32[d], w.r32[b], w.r32[cc]
 		var inRange uint32
 		for l := m; l != 0; l &= l - 1 {
 			i := bits.TrailingZeros32(l) & 31
-			lane, seg, clamp := uint32(i), cc[i]>>8&31, cc[i]&31
-			n := b[i] & 31
-			maxLane := lane&seg | clamp&^seg
-			minLane := lane & seg
-			var j uint32
-			var ok bool
-			switch mode {
-			case "up":
-				j = lane - n
-				ok = int32(j) >= int32(maxLane)
-			case "down":
-				j = lane + n
-				ok = j <= maxLane
-			case "bfly":
-				j = lane ^ n
-				ok = j <= maxLane
-			default:
-				j = minLane | n&^seg
-				ok = j <= maxLane
-			}
-			if !ok {
-				j = lane
-			} else {
+			j, ok := shuffleFrom(mode, uint32(i), b[i], cc[i])
+			if ok {
 				inRange |= 1 << i
 			}
 			if m>>j&1 == 0 {
@@ -92,6 +100,30 @@ func (c *compiler) shfl() {
 			w.p[p] = w.p[p]&^m | inRange
 		}
 	})
+}
+
+// shuffleFrom is the lane that a lane reads, and whether that is in its segment: else it is the lane itself.
+func shuffleFrom(mode string, lane, b, c uint32) (j uint32, ok bool) {
+	seg, clamp, n := c>>8&31, c&31, b&31
+	maxLane := lane&seg | clamp&^seg
+	switch mode {
+	case "up":
+		j = lane - n
+		ok = int32(j) >= int32(maxLane)
+	case "down":
+		j = lane + n
+		ok = j <= maxLane
+	case "bfly":
+		j = lane ^ n
+		ok = j <= maxLane
+	default:
+		j = lane&seg | n&^seg
+		ok = j <= maxLane
+	}
+	if !ok {
+		j = lane
+	}
+	return j, ok
 }
 
 func (c *compiler) vote() {

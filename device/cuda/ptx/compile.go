@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Where the windows of shared and local memory lie in the generic address space, and where those spaces begin: not at 0,
-// so that a null pointer is no address.
+// Where the windows of shared and local memory lie in the generic address space, and where those spaces begin: not at
+// 0, so that a null pointer is no address.
 const (
 	sharedWindow = 0x7f0000000000
 	localWindow  = 0x7e0000000000
@@ -40,40 +40,38 @@ type use struct {
 
 // kernel is a compiled entry.
 type kernel struct {
-	name        string
-	lines       []string
-	blocks      []basic
-	params      []*variable
-	paramBytes  int
-	n32, n64    int
-	nP          int
-	const32     map[uint32]int32
-	const64     map[uint64]int32
-	param32     []paramReg
-	param64     []paramReg
-	sregs       map[string]int32 // of bank32
-	mems        int              // memory instructions with a cache
-	vars        []*variable      // shared, laid out
-	shared      int              // static bytes, as a GPU packs them
-	span        int              // static bytes here, with red zones
-	dynamic     bool             // has a dynamic array
-	dynAlign    int
-	local       int
-	granule     uint // log2 of the bytes that shadow memory tells apart
-	serial      bool // blocks run in order: atomics in global memory
-	maxTID      int
-	reqTID      [3]int
-	undefined   []use // registers that may be read before they are written
-	usesBarrier bool
+	name       string
+	lines      []string
+	blocks     []basic
+	params     []*variable
+	paramBytes int
+	n32, n64   int
+	nP         int
+	const32    map[uint32]int32
+	const64    map[uint64]int32
+	param32    []paramReg
+	param64    []paramReg
+	sregs      map[string]int32 // of bank32
+	mems       int              // memory instructions with a cache
+	vars       []*variable      // shared, laid out
+	shared     int              // static bytes, as a GPU packs them
+	span       int              // static bytes here, with red zones
+	dynamic    bool             // has a dynamic array
+	dynAlign   int
+	local      int
+	granule    uint // log2 of the bytes that shadow memory tells apart
+	serial     bool // blocks run in order: atomics in global memory
+	maxTID     int
+	reqTID     [3]int
+	undefined  []use // registers that may be read before they are written
 }
 
 // A paramReg is a register that holds part of the arguments.
 type paramReg struct {
-	reg          int32
-	off, size    int
-	signed       bool
-	to           int // bytes of the register
-	boolExtended bool
+	reg       int32
+	off, size int
+	signed    bool
+	to        int // bytes of the register
 }
 
 type compiler struct {
@@ -333,8 +331,10 @@ func pmask(p uint32, not bool) uint32 {
 	return p
 }
 
-var specials = []string{"%tid.x", "%tid.y", "%tid.z", "%ntid.x", "%ntid.y", "%ntid.z", "%ctaid.x", "%ctaid.y", "%ctaid.z",
-	"%nctaid.x", "%nctaid.y", "%nctaid.z", "%laneid", "%warpid", "%nwarpid", "%lanemask_eq", "%lanemask_le", "%lanemask_lt",
+var specials = []string{"%tid.x", "%tid.y", "%tid.z", "%ntid.x", "%ntid.y", "%ntid.z", "%ctaid.x", "%ctaid.y",
+	"%ctaid.z",
+	"%nctaid.x", "%nctaid.y", "%nctaid.z", "%laneid",
+	"%warpid", "%nwarpid", "%lanemask_eq", "%lanemask_le", "%lanemask_lt",
 	"%lanemask_ge", "%lanemask_gt", "%smid", "%nsmid", "%gridid", "%dynamic_smem_size", "%total_smem_size", "WARP_SZ"}
 
 func (c *compiler) special(name string, size int) (int32, bool) {
@@ -533,8 +533,8 @@ func (c *compiler) addVar(name string, v *variable) {
 	switch v.space {
 	case shared:
 		k.shared = align(k.shared, v.align) + v.size
-		u.offset = align(k.span, v.align) + origin
-		k.span = align(k.span, v.align) + v.size + redZone
+		u.offset = align(k.span, max(v.align, 16)) + origin
+		k.span = u.offset - origin + v.size + redZone
 		k.vars = append(k.vars, &u)
 	case local, parameter:
 		u.space = local

@@ -31,6 +31,21 @@ var fastCvt = map[string]inst{
 			}
 		}
 	}},
+	"s32.f32.rni": {kind: k32, f32: func(d, a, _, _ *col32) {
+		D, A := i32s(d), f32s(a)
+		for i := range D {
+			x := math.RoundToEven(float64(A[i]))
+			if x >= -0x1p31 && x < 0x1p31 {
+				D[i] = int32(x)
+			} else {
+				D[i] = int32(toInt(x, true, 32, false))
+			}
+		}
+	}},
+	"f32.f32.rni": wholeF32(math.RoundToEven),
+	"f32.f32.rmi": wholeF32(math.Floor),
+	"f32.f32.rpi": wholeF32(math.Ceil),
+	"f32.f32.rzi": wholeF32(math.Trunc),
 	"f32.f16": {kind: k32, f32: func(d, a, _, _ *col32) {
 		D := f32s(d)
 		for i := range D {
@@ -45,14 +60,60 @@ var fastCvt = map[string]inst{
 	}},
 	"f16.f32.rn": {kind: k32, f32: func(d, a, _, _ *col32) {
 		for i, x := range f32s(a) {
-			d[i] = uint32(roundF16(float64(x)))
+			d[i] = f16bits(x)
 		}
 	}},
 	"bf16.f32.rn": {kind: k32, f32: func(d, a, _, _ *col32) {
 		for i, x := range f32s(a) {
-			d[i] = uint32(roundBF16(float64(x)))
+			d[i] = bf16bits(x)
 		}
 	}},
+}
+
+func wholeF32(f func(x float64) float64) inst {
+	return inst{kind: k32, f32: func(d, a, _, _ *col32) {
+		D, A := f32s(d), f32s(a)
+		for i := range D {
+			D[i] = canon(float32(f(float64(A[i]))))
+		}
+	}}
+}
+
+// fastWide is fastCvt where one side has 64 bits.
+func (c *compiler) fastWide(key string, d, a int32) bool {
+	switch key {
+	case "f64.f32":
+		c.w64(d, func(w *warp, d *col64) {
+			D, A := f64s(d), f32s(&w.r32[a])
+			for i := range D {
+				D[i] = canon64(float64(A[i]))
+			}
+		})
+	case "f32.f64.rn":
+		c.w32(d, func(w *warp, d *col32) {
+			D, A := f32s(d), f64s(&w.r64[a])
+			for i := range D {
+				D[i] = canon(float32(A[i]))
+			}
+		})
+	case "f64.s32.rn":
+		c.w64(d, func(w *warp, d *col64) {
+			D, A := f64s(d), i32s(&w.r32[a])
+			for i := range D {
+				D[i] = float64(A[i])
+			}
+		})
+	case "f64.u32.rn":
+		c.w64(d, func(w *warp, d *col64) {
+			D, A := f64s(d), &w.r32[a]
+			for i := range D {
+				D[i] = float64(A[i])
+			}
+		})
+	default:
+		return false
+	}
+	return true
 }
 
 // cvt compiles conversions.
@@ -114,6 +175,10 @@ func (c *compiler) cvt() {
 	if in, ok := fastCvt[key]; ok && !ftz && !sat && !relu && !srcWide && !dstWide {
 		in.a, in.d = a, d
 		c.emit(in)
+		return
+	}
+	// Registers of exactly the types' sizes.
+	if !ftz && !sat && srcWide == (fs == 8) && dstWide == (ts == 8) && c.fastWide(key, d, a) {
 		return
 	}
 	if !ff && !tf && !sat {
@@ -286,6 +351,18 @@ func (c *compiler) cvtPair(to, from, round string, relu, other bool) {
 			d[i] = uint32(f(uint64(a[i])))<<16 | uint32(f(uint64(b[i])))&0xffff
 		}
 	}}
+	if round == "rn" && !relu {
+		g := f16bits
+		if to == "bf16x2" {
+			g = bf16bits
+		}
+		in.f32 = func(d, a, b, _ *col32) {
+			A, B := f32s(a), f32s(b)
+			for i := range d {
+				d[i] = g(A[i])<<16 | g(B[i])
+			}
+		}
+	}
 	in.a, in.b, in.d = c.src(c.s.args[1], "f32"), c.src(c.s.args[2], "f32"), c.dst(c.s.args[0], "b32")
 	c.emit(in)
 }
@@ -334,8 +411,8 @@ func roundWhole(x float64, mode string) float64 {
 	return x
 }
 
-// format is a binary floating point format: digits of precision with the leading one, least exponent of a normal number,
-// and the largest finite value.
+// format is a binary floating point format: digits of precision with the leading one, least exponent of a normal
+// number, and the largest finite value.
 type format struct {
 	digits, least int
 	largest       float64

@@ -42,7 +42,8 @@ type Config struct {
 	// AllowUninitialised lets reads of shared memory that nobody wrote give NaN.
 	AllowUninitialised bool
 	// CheckBlocks also looks for global memory that one block of a launch writes and another touches, other than by
-	// atomics on both sides. It knows no fences: blocks that hand data to each other have a race. Blocks run in order then.
+	// atomics on both sides. It knows no fences: blocks that hand data to each other have a race. Blocks run in order
+	// then.
 	CheckBlocks bool
 }
 
@@ -157,8 +158,9 @@ func (g *GPU) newHandle() uintptr {
 
 // Info describes the GPU.
 func (g *GPU) Info() driver.Info {
-	return driver.Info{Name: "PTX interpreter", Major: g.cfg.Major, Minor: g.cfg.Minor, Multiprocessors: g.cfg.Multiprocessors,
-		SharedPerBlock: g.cfg.SharedPerBlock, Memory: g.cfg.Memory, Version: 12000}
+	return driver.Info{Name: "PTX interpreter", Major: g.cfg.Major, Minor: g.cfg.Minor,
+		Multiprocessors: g.cfg.Multiprocessors,
+		SharedPerBlock:  g.cfg.SharedPerBlock, Memory: g.cfg.Memory, Version: 12000}
 }
 
 // Alloc implements driver.Driver. The memory is full of 0xff.
@@ -177,7 +179,8 @@ func (g *GPU) Alloc(bytes int) (driver.Ptr, error) {
 		}
 	}
 	if g.mem.used+bytes > g.cfg.Memory {
-		return 0, fail("cuMemAlloc_v2", codeMemory, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory: %d bytes of %d, %d in use", bytes,
+		return 0, fail("cuMemAlloc_v2", codeMemory, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory: %d bytes of %d, %d in use",
+			bytes,
 			g.cfg.Memory, g.mem.used)
 	}
 	a := g.mem.alloc(bytes, fmt.Sprintf("allocation %d", len(g.mem.all)))
@@ -366,7 +369,8 @@ func (g *GPU) Load(ptx string) (driver.Module, error) {
 		return bad(err)
 	}
 	if f.arch > 10*g.cfg.Major+g.cfg.Minor {
-		return 0, fail(call, codeNoBinary, "CUDA_ERROR_NO_BINARY_FOR_GPU", "the PTX is for sm_%d, the GPU is sm_%d%d", f.arch, g.cfg.Major,
+		return 0, fail(call, codeNoBinary, "CUDA_ERROR_NO_BINARY_FOR_GPU", "the PTX is for sm_%d, the GPU is sm_%d%d",
+			f.arch, g.cfg.Major,
 			g.cfg.Minor)
 	}
 	m := &module{kernels: map[string]*kernel{}, arch: f.arch}
@@ -457,7 +461,8 @@ func (g *GPU) Function(h driver.Module, name string, shared int) (driver.Functio
 		return 0, fail("cuModuleGetFunction", codeNotFound, "CUDA_ERROR_NOT_FOUND", "no kernel %s", name)
 	}
 	if shared < 0 || k.shared+shared > g.cfg.SharedPerBlock {
-		return 0, invalid("cuFuncSetAttribute", "kernel %s: %d static and %d dynamic bytes of shared memory, at most %d", name, k.shared,
+		return 0, invalid("cuFuncSetAttribute", "kernel %s: %d static and %d dynamic bytes of shared memory, at most %d",
+			name, k.shared,
 			shared, g.cfg.SharedPerBlock)
 	}
 	f := driver.Function(g.newHandle())
@@ -498,7 +503,8 @@ func (g *GPU) Launch(f driver.Function, grid, block driver.Dim, shared int, args
 	}
 	threads := block.X * block.Y * block.Z
 	if k.maxTID > 0 && threads > k.maxTID {
-		return g.stick(fail(call, codeResources, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "kernel %s: %d threads, at most %d", k.name,
+		return g.stick(fail(call, codeResources, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "kernel %s: %d threads, at most %d",
+			k.name,
 			threads, k.maxTID))
 	}
 	if k.reqTID != [3]int{} && k.reqTID != [3]int{block.X, block.Y, block.Z} {

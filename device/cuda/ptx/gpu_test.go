@@ -91,24 +91,48 @@ func TestMemory(t *testing.T) {
 // TestMistakes: each is an error, at once or of the next Sync.
 func TestMistakes(t *testing.T) {
 	for name, f := range map[string]func(g *GPU, p driver.Ptr, h []byte) error{
-		"upload from Go memory":        func(g *GPU, p driver.Ptr, h []byte) error { return g.Upload(p, make([]byte, 4)) },
-		"download into Go memory":      func(g *GPU, p driver.Ptr, h []byte) error { return g.Download(make([]byte, 4), p) },
-		"download too much":            func(g *GPU, p driver.Ptr, h []byte) error { g.Download(h[:20], p); return g.Sync() },
-		"upload beyond the end":        func(g *GPU, p driver.Ptr, h []byte) error { g.Upload(p+1, h[:16]); return g.Sync() },
-		"copy from nowhere":            func(g *GPU, p driver.Ptr, h []byte) error { g.Copy(p, 5, 4); return g.Sync() },
-		"free twice":                   func(g *GPU, p driver.Ptr, h []byte) error { g.Free(p); return g.Free(p) },
-		"free inside":                  func(g *GPU, p driver.Ptr, h []byte) error { return g.Free(p + 4) },
-		"use after free":               func(g *GPU, p driver.Ptr, h []byte) error { g.Free(p); g.Upload(p, h[:4]); return g.Sync() },
-		"no bytes":                     func(g *GPU, p driver.Ptr, h []byte) error { _, err := g.Alloc(0); return err },
-		"free of other host memory":    func(g *GPU, p driver.Ptr, h []byte) error { return g.HostFree(h[4:]) },
-		"use of freed host memory":     func(g *GPU, p driver.Ptr, h []byte) error { g.HostFree(h); return g.Upload(p, h[:4]) },
-		"an event that is not":         func(g *GPU, p driver.Ptr, h []byte) error { return g.Wait(7) },
-		"a module that is not":         func(g *GPU, p driver.Ptr, h []byte) error { _, err := g.Function(7, "k", 0); return err },
-		"a function that is not":       func(g *GPU, p driver.Ptr, h []byte) error { return g.Launch(7, dim(1), dim(1), 0, nil) },
-		"an unload of what is not":     func(g *GPU, p driver.Ptr, h []byte) error { return g.Unload(7) },
-		"PTX that is none":             func(g *GPU, p driver.Ptr, h []byte) error { _, err := g.Load("hello"); return err },
-		"shared memory for a function": func(g *GPU, p driver.Ptr, h []byte) error { _, err := g.Function(mod(g), "k", 1<<20); return err },
-		"a kernel that is not":         func(g *GPU, p driver.Ptr, h []byte) error { _, err := g.Function(mod(g), "j", 0); return err },
+		"upload from Go memory":   func(g *GPU, p driver.Ptr, h []byte) error { return g.Upload(p, make([]byte, 4)) },
+		"download into Go memory": func(g *GPU, p driver.Ptr, h []byte) error { return g.Download(make([]byte, 4), p) },
+		"download too much":       func(g *GPU, p driver.Ptr, h []byte) error { g.Download(h[:20], p); return g.Sync() },
+		"upload beyond the end":   func(g *GPU, p driver.Ptr, h []byte) error { g.Upload(p+1, h[:16]); return g.Sync() },
+		"copy from nowhere":       func(g *GPU, p driver.Ptr, h []byte) error { g.Copy(p, 5, 4); return g.Sync() },
+		"free twice":              func(g *GPU, p driver.Ptr, h []byte) error { g.Free(p); return g.Free(p) },
+		"free inside":             func(g *GPU, p driver.Ptr, h []byte) error { return g.Free(p + 4) },
+		"use after free": func(g *GPU, p driver.Ptr, h []byte) error {
+			g.Free(p)
+			g.Upload(p,
+				h[:4])
+			return g.Sync()
+		},
+		"no bytes":                  func(g *GPU, p driver.Ptr, h []byte) error { _, err := g.Alloc(0); return err },
+		"free of other host memory": func(g *GPU, p driver.Ptr, h []byte) error { return g.HostFree(h[4:]) },
+		"use of freed host memory": func(g *GPU, p driver.Ptr, h []byte) error {
+			g.HostFree(h)
+			return g.Upload(p,
+				h[:4])
+		},
+		"an event that is not": func(g *GPU, p driver.Ptr, h []byte) error { return g.Wait(7) },
+		"a module that is not": func(g *GPU, p driver.Ptr, h []byte) error {
+			_, err := g.Function(7, "k",
+				0)
+			return err
+		},
+		"a function that is not": func(g *GPU, p driver.Ptr, h []byte) error {
+			return g.Launch(7, dim(1), dim(1), 0,
+				nil)
+		},
+		"an unload of what is not": func(g *GPU, p driver.Ptr, h []byte) error { return g.Unload(7) },
+		"PTX that is none":         func(g *GPU, p driver.Ptr, h []byte) error { _, err := g.Load("hello"); return err },
+		"shared memory for a function": func(g *GPU, p driver.Ptr, h []byte) error {
+			_, err := g.Function(mod(g), "k",
+				1<<20)
+			return err
+		},
+		"a kernel that is not": func(g *GPU, p driver.Ptr, h []byte) error {
+			_, err := g.Function(mod(g), "j",
+				0)
+			return err
+		},
 		"a function after Unload": func(g *GPU, p driver.Ptr, h []byte) error {
 			m := mod(g)
 			f, _ := g.Function(m, "k", 0)
@@ -208,12 +232,19 @@ func TestRejected(t *testing.T) {
 // FuzzLoad: hostile PTX gives errors, never a panic, and what loads may run.
 func FuzzLoad(f *testing.F) {
 	f.Add(entry("", "add.u32 %r1, %r2, %r3;"))
-	f.Add(".version 7.1\n.target sm_80\n.address_size 64\n.global .align 8 .u64 x[2] = {y+4, 1};\n.const .f32 y = 0f3F800000;")
-	f.Add(entry("\t.shared .align 16 .b8 t[64];\n", "brx.idx %r1, l;\nl: .branchtargets a, b;\na: bar.sync 0;\nb: @%p ret;"))
+	f.Add(".version 7.1\n.target sm_80\n.address_size 64\n" +
+		".global .align 8 .u64 x[2] = {y+4, 1};\n.const .f32 y = 0f3F800000;")
+	f.Add(entry("\t.shared .align 16 .b8 t[64];\n",
+		"brx.idx %r1, l;\nl: .branchtargets a, b;\na: bar.sync 0;\nb: @%p ret;"))
 	f.Add(entry("", "{ .reg .pred %x; setp.lt.and.f32 %x|%p, %r1, 0f00000000, %q; @!%x bra l; l: }"))
-	f.Add(entry("", "mov.b64 {%r1, %r2}, %rd1; cvt.rn.bf16x2.f32 %r3, %r1, %r2; shfl.sync.bfly.b32 %r1|%p, %r2, 1, 31, -1;"))
-	f.Add(entry("", "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%r1,%r2,%r3,%r4}, {%r1,%r2,%r3,%r4}, {%r1,%r2}, {%r1,%r2,%r3,%r4};"))
-	f.Add(entry("", "cp.async.cg.shared.global.L2::128B [%r1], [%o], 16, %r2; cp.async.wait_group 1; atom.shared.cas.b32 %r1, [%r2], 1, 2;"))
+	f.Add(entry("",
+		"mov.b64 {%r1, %r2}, %rd1; cvt.rn.bf16x2.f32 %r3, %r1, %r2; shfl.sync.bfly.b32 %r1|%p, %r2, 1, 31, -1;"))
+	f.Add(entry("",
+		"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%r1,%r2,%r3,%r4}, "+
+			"{%r1,%r2,%r3,%r4}, {%r1,%r2}, {%r1,%r2,%r3,%r4};"))
+	f.Add(entry("",
+		"cp.async.cg.shared.global.L2::128B [%r1], [%o], 16, %r2; cp.async.wait_group 1;"+
+			" atom.shared.cas.b32 %r1, [%r2], 1, 2;"))
 	if src, err := os.ReadFile("testdata/kernels.ptx"); err == nil {
 		for _, k := range strings.Split(string(src), "// -- End function\n}") {
 			f.Add(".version 7.1\n.target sm_80\n.address_size 64\n" + k + "\n}")

@@ -152,7 +152,8 @@ func TestMatmul(t *testing.T) {
 		"matmulNoSecondBarrier": "writes shared memory"} {
 		r := testdata(t, Config{})
 		c := r.floats(make([]float32, m*n)...)
-		err := r.launch(kernel, dim((n+15)/16, (m+15)/16), dim(256), 0, c, r.floats(a...), r.floats(b...), uint64(m), uint64(n), uint64(k))
+		err := r.launch(kernel, dim((n+15)/16, (m+15)/16), dim(256), 0, c, r.floats(a...), r.floats(b...), uint64(m),
+			uint64(n), uint64(k))
 		if bug != "" {
 			if err == nil || !strings.Contains(err.Error(), "race: "+bug) {
 				t.Errorf("%s: %v", kernel, err)
@@ -219,7 +220,8 @@ func TestDynamicShared(t *testing.T) {
 		}
 	}
 	err := r.launch("reverse", dim(2), dim(100), 396, y, r.floats(x...))
-	if err == nil || !strings.Contains(err.Error(), "thread (99,0,0)") || !strings.Contains(err.Error(), "dynamic shared memory") {
+	if err == nil || !strings.Contains(err.Error(), "thread (99,0,0)") || !strings.Contains(err.Error(),
+		"dynamic shared memory") {
 		t.Error(err)
 	}
 }
@@ -286,7 +288,8 @@ func TestModuleMemory(t *testing.T) {
 	if got := r.words(y, 3); got[0] != 149 || got[1] != 100 || got[2] != 109 {
 		t.Error(got)
 	}
-	if err := r.launch("lookup", dim(1), dim(3), 0, y, r.ints(7, 8, 3)); err == nil || !strings.Contains(err.Error(), "past the end of squares") {
+	if err := r.launch("lookup", dim(1), dim(3), 0, y, r.ints(7, 8, 3)); err == nil || !strings.Contains(err.Error(),
+		"past the end of squares") {
 		t.Error(err)
 	}
 }
@@ -309,7 +312,8 @@ func TestBugs(t *testing.T) {
 		run  func(r *rig) error
 		want []string // "" for none
 	}{
-		{"out of bounds", Config{}, one("offByOne", 64, 64), []string{"offByOne", "thread (63,0,0)", "ld.global", "read of 4 bytes",
+		{"out of bounds", Config{}, one("offByOne", 64, 64), []string{"offByOne", "thread (63,0,0)", "ld.global",
+			"read of 4 bytes",
 			"0 bytes past the end of allocation", "256 bytes", "ILLEGAL_ADDRESS"}},
 		{"in bounds", Config{}, one("offByOne", 64, 63), nil},
 		{"null pointer", Config{}, func(r *rig) error {
@@ -320,13 +324,18 @@ func TestBugs(t *testing.T) {
 			r.must(r.g.Free(driver.Ptr(p)))
 			return r.launch("offByOne", dim(1), dim(32), 0, r.floats(x...), p, 32)
 		}, []string{"freed"}},
-		{"barrier in a divergent branch", Config{}, one("divergentBarrier", 64), []string{"barrier in a divergent branch", "bar.sync"}},
+		{"barrier in a divergent branch", Config{}, one("divergentBarrier", 64), []string{"barrier in a divergent branch",
+			"bar.sync"}},
 		{"different barriers", Config{}, one("otherBarrier", 64, 64), []string{"different barrier instructions"}},
-		{"misaligned", Config{}, one("misaligned", 32), []string{"misaligned read of 16 bytes", "thread (1,0,0)", "MISALIGNED"}},
-		{"uninitialised", Config{}, one("uninitialised", 64), []string{"read of uninitialised shared memory", "byte 252", "thread (0,0,0)"}},
+		{"misaligned", Config{}, one("misaligned", 32), []string{"misaligned read of 16 bytes", "thread (1,0,0)",
+			"MISALIGNED"}},
+		{"uninitialised", Config{}, one("uninitialised", 64), []string{"read of uninitialised shared memory", "byte 252",
+			"thread (0,0,0)"}},
 		{"uninitialised, allowed", Config{AllowUninitialised: true}, one("uninitialised", 64), nil},
-		{"absent lanes", Config{}, one("absentLanes", 32, 20), []string{"lanes 0xfffff", "wait for lanes 0xfff00000", "shfl.sync"}},
-		{"absent lanes of a short block", Config{}, one("absentLanes", 20, 20), []string{"shuffle from lane 20, which is not here"}},
+		{"absent lanes", Config{}, one("absentLanes", 32, 20), []string{"lanes 0xfffff", "wait for lanes 0xfff00000",
+			"shfl.sync"}},
+		{"absent lanes of a short block", Config{}, one("absentLanes", 20, 20),
+			[]string{"shuffle from lane 20, which is not here"}},
 		{"all lanes", Config{}, one("absentLanes", 32, 32), nil},
 		{"lanes run apart", Config{}, one("noWarpSync", 32), []string{"race: reads", "written by thread (31,0,0)"}},
 		{"lanes meet", Config{}, one("warpSync", 32), nil},
@@ -720,7 +729,8 @@ func TestSizes(t *testing.T) {
 	st.global.u32 [%o+28], %rd2;`))
 	out := r.ints(make([]int32, 14)...)
 	r.must(r.launch("k", dim(1), dim(1), 0, out, r.bytes([]byte{0x81, 0x92, 0xa3, 0xb4})))
-	want := []uint32{0xffffff81, 0x81, 0xff81, 0xffff9281, 0x9281, 0x920081, 0x92818181, 0xffffff92, 0xb4a39281, 0xffffffff,
+	want := []uint32{0xffffff81, 0x81, 0xff81, 0xffff9281, 0x9281, 0x920081, 0x92818181, 0xffffff92, 0xb4a39281,
+		0xffffffff,
 		0xffffff92, 0xffffffff, 0xb4a39281, 0}
 	for i, w := range r.words(out, 14) {
 		if w != want[i] {
@@ -787,11 +797,14 @@ func TestBlocks(t *testing.T) {
 	for _, c := range []struct {
 		name, body, want string
 	}{
-		{"each its own", "mad.wide.u32 %o, %r1, 4, %o; st.global.u32 [%o], %r1; ld.global.u32 %r2, [%s]; ld.global.u32 %r2, [%o];", ""},
+		{"each its own",
+			"mad.wide.u32 %o, %r1, 4, %o; st.global.u32 [%o], %r1; ld.global.u32 %r2, [%s]; ld.global.u32 %r2, [%o];", ""},
 		{"bytes of a word", "cvt.u64.u32 %rd1, %r1; add.u64 %o, %o, %rd1; st.global.u8 [%o], %r1;", ""},
 		{"all write", "st.global.u32 [%o], %r1;", "block (0,0,0) has written"},
-		{"one writes, all read", "ld.global.u32 %r2, [%o]; setp.eq.u32 %p, %r1, 3; @%p st.global.u32 [%o], %r1;", "another block has read"},
-		{"all read what one wrote", "setp.eq.u32 %p, %r1, 0; @%p st.global.u32 [%o], %r1; ld.u32 %r2, [%o];", "block (0,0,0) has written"},
+		{"one writes, all read", "ld.global.u32 %r2, [%o]; setp.eq.u32 %p, %r1, 3; @%p st.global.u32 [%o], %r1;",
+			"another block has read"},
+		{"all read what one wrote", "setp.eq.u32 %p, %r1, 0; @%p st.global.u32 [%o], %r1; ld.u32 %r2, [%o];",
+			"block (0,0,0) has written"},
 		{"atomics", "red.global.add.u32 [%o], %r1;", ""},
 		{"atomics and a read", "red.global.add.u32 [%o], %r1; ld.global.u32 %r2, [%o];", "another block has written"},
 	} {

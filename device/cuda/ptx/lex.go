@@ -59,7 +59,8 @@ func (l *lexer) errorf(line int, format string, args ...any) error {
 }
 
 func isWord(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '$' || c == '%' || c == '.'
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		c == '_' || c == '$' || c == '%' || c == '.'
 }
 
 func (l *lexer) next() (token, error) {

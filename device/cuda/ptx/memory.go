@@ -103,7 +103,6 @@ type memInst struct {
 	size  uint64 // bytes of a lane
 	slot  int
 	write bool
-	words int // elements of a vector
 }
 
 // address parses the memory operand of a load, store or atomic.
@@ -141,8 +140,8 @@ func (c *compiler) operand(a arg, sp space, size int, write bool) *memInst {
 	return mi
 }
 
-// resolve turns the addresses of lanes m into offsets in one piece of memory, w.off, and says which lanes lie there: the
-// others need another call.
+// resolve turns the addresses of lanes m into offsets in one piece of memory, w.off, and says which lanes lie there:
+// the others need another call.
 func (mi *memInst) resolve(w *warp, m uint32) ([]byte, uint32) {
 	off := &w.off
 	if mi.base < 0 {
@@ -239,7 +238,8 @@ func (mi *memInst) global(w *warp, m uint32) ([]byte, uint32) {
 			continue
 		}
 		if off[i]&(mi.size-1) != 0 {
-			w.fail(codeMisaligned, i, "misaligned %s of %d bytes at %#x in %s at %#x", mi.verb(), mi.size, off[i], a.name, a.base)
+			w.fail(codeMisaligned, i, "misaligned %s of %d bytes at %#x in %s at %#x", mi.verb(), mi.size, off[i], a.name,
+				a.base)
 		}
 		group |= 1 << i
 		off[i] -= a.base
@@ -262,11 +262,12 @@ func (mi *memInst) watch(w *warp, a *alloc, m uint32) {
 	launch := id &^ others
 	race := func(i int, o, other uint64, what string) {
 		who := "another block"
-		if n := int(other & others); n != others {
-			g := w.blk.launch.grid
+		if other&others != others {
+			n, g := int(other&others), w.blk.launch.grid
 			who = fmt.Sprintf("block (%d,%d,%d)", n%g.X, n/g.X%g.Y, n/g.X/g.Y)
 		}
-		w.fail(codeLaunch, i, "race between blocks: %ss %#x in %s at %#x, which %s has %s in this launch", mi.verb(), a.base+o, a.name,
+		w.fail(codeLaunch, i, "race between blocks: %ss %#x in %s at %#x, which %s has %s in this launch", mi.verb(),
+			a.base+o, a.name,
 			a.base, who, what)
 	}
 	for l := m; l != 0; l &= l - 1 {
@@ -355,7 +356,8 @@ func (mi *memInst) shared(w *warp, m uint32, window uint64) {
 	}
 }
 
-var loadHints = []string{"weak", "volatile", "relaxed", "acquire", "release", "cta", "gpu", "sys", "ca", "cg", "cs", "lu", "cv",
+var loadHints = []string{"weak", "volatile", "relaxed", "acquire", "release", "cta", "gpu", "sys", "ca", "cg", "cs",
+	"lu", "cv",
 	"wb", "wt", "nc", "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate",
 	"L2::64B", "L2::128B", "L2::256B"}
 

@@ -8,7 +8,8 @@ import (
 	"setun/internal/half"
 )
 
-// Fragments of mma.m16n8: with g = lane/4, t = lane%4 and q elements in a register of 32 bits, element i of register r is
+// Fragments of mma.m16n8: with g = lane/4, t = lane%4 and q elements in a register of 32 bits, element i of register r
+// is
 //
 //	A: row g + 8*(r%2), column t*q + i + 4q*(r/2)
 //	B: row t*q + i + 4q*r, column g
@@ -243,8 +244,8 @@ func (c *compiler) mma64(ok bool) {
 	})
 }
 
-// ldmatrix loads 8x8 matrices of 16-bit elements, whose rows stand where lanes 8i .. 8i+7 say for matrix i. A lane gets two
-// elements of row lane/4, or of column lane/4 with .trans.
+// ldmatrix loads 8x8 matrices of 16-bit elements, whose rows stand where lanes 8i .. 8i+7 say for matrix i. A lane
+// gets two elements of row lane/4, or of column lane/4 with .trans.
 func (c *compiler) ldmatrix() {
 	t := c.last()
 	sync, aligned := c.m.has("sync"), c.m.has("aligned")

@@ -10,8 +10,8 @@ import (
 	"setun/internal/half"
 )
 
-// TestMMA multiplies matrices with each shape of mma. The fragments are laid out by the formulas of the PTX manual, element
-// by element, and compared with a plain product.
+// TestMMA multiplies matrices with each shape of mma. The fragments are laid out by the formulas of the PTX manual,
+// element by element, and compared with a plain product.
 func TestMMA(t *testing.T) {
 	// The manual's rows and columns of element i of a thread's fragment. g is lane>>2, t is lane%4.
 	type place func(g, t, i int) (row, col int)
@@ -142,7 +142,8 @@ func TestMMA(t *testing.T) {
 	mad.wide.u32 %%s, %%i, %d, %%s;
 	mad.wide.u32 %%o, %%i, %d, %%o;
 %s	%s %s, %s, %s, %s;
-%s`, 4*(wa+wb+wc), 4*wc, load.String(), name, list("%d", wc), list("%a", wa), list("%b", wb), list("%c", wc), store.String())))
+%s`, 4*(wa+wb+wc), 4*wc, load.String(), name, list("%d", wc), list("%a", wa), list("%b", wb),
+			list("%c", wc), store.String())))
 		out := r.ints(make([]int32, 32*wc)...)
 		r.must(r.launch("k", dim(1), dim(32), 0, out, r.ints(in...)))
 		got := r.words(out, 32*wc)
@@ -177,7 +178,8 @@ func TestMMA(t *testing.T) {
 	@!%p bra done;
 	mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%r2, %r3, %r4, %r5}, {%r1, %r1}, {%r1}, {%r1, %r1, %r1, %r1};
 done:`))
-	if err := r.launch("k", dim(1), dim(32), 0, 0, 0); err == nil || !strings.Contains(err.Error(), "0x80000000, which never come") {
+	if err := r.launch("k", dim(1), dim(32), 0, 0, 0); err == nil || !strings.Contains(err.Error(),
+		"0x80000000, which never come") {
 		t.Error(err)
 	}
 }
@@ -274,7 +276,8 @@ func TestLdmatrix(t *testing.T) {
 	}
 }
 
-// TestAsyncCopy: two buffers, of which the older is waited for; and what happens without the wait, or without the barrier.
+// TestAsyncCopy: two buffers, of which the older is waited for; and what happens without the wait, or without the
+// barrier.
 func TestAsyncCopy(t *testing.T) {
 	code := func(wait, barrier, size string) string {
 		return entry("\t.shared .align 16 .b8 t[2048];\n", `

@@ -257,7 +257,8 @@ func compareInt[T uint32 | int32 | uint64 | int64](op string) compare[T] {
 
 func compareFloat[T float32 | float64](op string) compare[T] {
 	// Each unordered comparison is the negation of the opposite ordered one.
-	not := map[string]string{"equ": "ne", "neu": "eq", "ltu": "ge", "leu": "gt", "gtu": "le", "geu": "lt", "nan": "num"}[op]
+	not := map[string]string{"equ": "ne", "neu": "eq", "ltu": "ge", "leu": "gt", "gtu": "le", "geu": "lt",
+		"nan": "num"}[op]
 	if not != "" {
 		f := compareFloat[T](not)
 		return func(a, b *[32]T) uint32 { return ^f(a, b) }
@@ -512,12 +513,19 @@ func (c *compiler) selp() {
 	}
 	c.w32(d, func(w *warp, d *col32) {
 		a, b, p := &w.r32[a], &w.r32[b], w.p[p]
-		for i := range d {
-			v := b[i]
-			if p>>i&1 != 0 {
-				v = a[i]
+		switch p {
+		case 0:
+			*d = *b
+		case allLanes:
+			*d = *a
+		default:
+			for i := range d {
+				v := b[i]
+				if p>>i&1 != 0 {
+					v = a[i]
+				}
+				d[i] = v
 			}
-			d[i] = v
 		}
 	})
 }

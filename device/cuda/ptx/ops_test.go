@@ -14,8 +14,9 @@ import (
 	"setun/internal/half"
 )
 
-// eval runs one piece of PTX for each row of operands: registers %a, %b, %c of the types in src, the result in %d of type
-// dst ("pred" too). It runs for whole warps and again for every third lane, and checks that the others keep what they had.
+// eval runs one piece of PTX for each row of operands: registers %a, %b, %c of the types in src, the result in %d of
+// type dst ("pred" too). It runs for whole warps and again for every third lane, and checks that the others keep what
+// they had.
 func eval(t *testing.T, body, dst string, src []string, rows [][]uint64) []uint64 {
 	t.Helper()
 	var s strings.Builder
@@ -151,24 +152,30 @@ func values(ty string, n int, r *rand.Rand) []uint64 {
 	case "pred":
 		return []uint64{0, 1}
 	case "f16":
-		v = []uint64{0, 0x8000, 1, 0x8001, 0x3ff, 0x400, 0x3c00, 0xbc00, 0x3555, 0x7bff, 0xfbff, 0x7c00, 0xfc00, 0x7e00, 0xfe01, 0x6400}
+		v = []uint64{0, 0x8000, 1, 0x8001, 0x3ff, 0x400, 0x3c00, 0xbc00, 0x3555, 0x7bff, 0xfbff, 0x7c00, 0xfc00, 0x7e00,
+			0xfe01, 0x6400}
 	case "bf16":
 		v = []uint64{0, 0x8000, 1, 0x8001, 0x7f, 0x80, 0x3f80, 0xbf80, 0x3eab, 0x7f7f, 0xff7f, 0x7f80, 0xff80, 0x7fc0, 0xffc1}
 	case "f32":
-		for _, x := range []float64{0, 1, 0.1, 1.5, 2.5, 0.5, 3, 0x1p-149, 0x1p-126, 0x1.fffffep-127, 0x1p-75, 0x1p-50, 0x1.000002p0,
-			1e10, 2147483647, 2147483648, 4294967296, 65504, 65519.99, 65520, 1e-7, 0x1.fffffep127, math.Inf(1), 127.5, 0x1p63, 0x1p64} {
+		for _, x := range []float64{0, 1, 0.1, 1.5, 2.5, 0.5, 3, 0x1p-149, 0x1p-126, 0x1.fffffep-127, 0x1p-75, 0x1p-50,
+			0x1.000002p0,
+			1e10, 2147483647, 2147483648, 4294967296, 65504, 65519.99, 65520, 1e-7,
+			0x1.fffffep127, math.Inf(1), 127.5, 0x1p63, 0x1p64} {
 			v = append(v, uint64(math.Float32bits(float32(x))), uint64(math.Float32bits(-float32(x))))
 		}
 		v = append(v, 0x7fc00000, 0xffc00001, 0x7f800001)
 	case "f64":
-		for _, x := range []float64{0, 1, 0.1, 1.5, 2.5, 0.5, 3, 0x1p-1074, 0x1p-1022, 0x1p-149, 0x1p-150, 0x1.8p-149, 0x1.0000001p-150,
-			0x1.0000010000001p0, 0x1.000001p0, 0x1.000003p0, 1e300, 2147483647.5, 2147483648, 1e19, 0x1.fffffffp127, 0x1.ffffffp127,
+		for _, x := range []float64{0, 1, 0.1, 1.5, 2.5, 0.5, 3, 0x1p-1074, 0x1p-1022, 0x1p-149, 0x1p-150, 0x1.8p-149,
+			0x1.0000001p-150,
+			0x1.0000010000001p0, 0x1.000001p0, 0x1.000003p0, 1e300, 2147483647.5, 2147483648, 1e19,
+			0x1.fffffffp127, 0x1.ffffffp127,
 			math.MaxFloat64, math.Inf(1), 65519.99999, 65520, 0x1p63, 0x1p64, 0x1p-25, 0x1.0000001p-25} {
 			v = append(v, math.Float64bits(x), math.Float64bits(-x))
 		}
 		v = append(v, 0x7ff8000000000000, 0xfff8000000000001)
 	default:
-		v = []uint64{0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 63, 64, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 1<<31 - 1, 1 << 31,
+		v = []uint64{0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 63, 64, 127, 128, 255, 256, 32767, 32768, 65535, 65536,
+			1<<31 - 1, 1 << 31,
 			1<<32 - 1, 1 << 32, 1<<53 + 1, 1<<63 - 1, 1 << 63, 1<<64 - 1, 1<<64 - 2, 1<<64 - 127, 1<<64 - 128, 0x123456789abcdef}
 	}
 	for len(v) < n {
@@ -316,7 +323,8 @@ func TestIntegers(t *testing.T) {
 			check(t, "shr."+ty+" %d, %a, %b;", ty, shift, operands(shift, 500), func(a, b, _ uint64) uint64 {
 				return lowBits(new(big.Int).Rsh(integer(a, ty), uint(min(b, 64))), size)
 			})
-			check(t, fmt.Sprintf("shl.b%d %%d, %%a, %%b;", 8*size), ty, shift, operands(shift, 500), func(a, b, _ uint64) uint64 {
+			check(t, fmt.Sprintf("shl.b%d %%d, %%a, %%b;", 8*size), ty, shift, operands(shift, 500), func(a, b,
+				_ uint64) uint64 {
 				return lowBits(new(big.Int).Lsh(integer(a, ty), uint(min(b, 64))), size)
 			})
 			if size >= 4 {
@@ -333,7 +341,10 @@ func TestIntegers(t *testing.T) {
 		check(t, "or."+b+" %d, %a, %b;", b, two, operands(two, 100), func(a, b, _ uint64) uint64 { return a | b })
 		check(t, "xor."+b+" %d, %a, %b;", b, two, operands(two, 100), func(a, b, _ uint64) uint64 { return a ^ b })
 		check(t, "not."+b+" %d, %a;", b, two[:1], operands(two[:1], 100), func(a, _, _ uint64) uint64 { return ^a & mask })
-		check(t, "cnot."+b+" %d, %a;", b, two[:1], operands(two[:1], 100), func(a, _, _ uint64) uint64 { return uint64(b2u(a == 0)) })
+		check(t, "cnot."+b+" %d, %a;", b, two[:1], operands(two[:1], 100), func(a, _,
+			_ uint64) uint64 {
+			return uint64(b2u(a == 0))
+		})
 	}
 	sat := func(x int64) uint64 { return uint64(uint32(max(math.MinInt32, min(math.MaxInt32, x)))) }
 	s := []string{"s32", "s32"}
@@ -357,7 +368,8 @@ func TestIntegers(t *testing.T) {
 		return c - 5 - borrow
 	})
 	u := []string{"u32", "u32", "u32"}
-	check(t, "mad.lo.cc.u32 %x, %a, %b, %c; madc.hi.u32 %d, %a, %b, 7;", "u32", u, operands(u, 300), func(a, b, c uint64) uint64 {
+	check(t, "mad.lo.cc.u32 %x, %a, %b, %c; madc.hi.u32 %d, %a, %b, 7;", "u32", u, operands(u, 300), func(a, b,
+		c uint64) uint64 {
 		return (a*b + c + 7<<32) >> 32 & 0xffffffff
 	})
 }
@@ -395,7 +407,10 @@ func TestBits(t *testing.T) {
 				}
 				return uint64(uint32(n - 1 - int(clz(a))))
 			}
-			check(t, fmt.Sprintf("bfind.%s%d %%d, %%a;", sign, n), "u32", one, rows, func(a, _, _ uint64) uint64 { return find(a) })
+			check(t, fmt.Sprintf("bfind.%s%d %%d, %%a;", sign, n), "u32", one, rows, func(a, _,
+				_ uint64) uint64 {
+				return find(a)
+			})
 			check(t, fmt.Sprintf("bfind.shiftamt.%s%d %%d, %%a;", sign, n), "u32", one, rows, func(a, _, _ uint64) uint64 {
 				if p := find(a); p != 0xffffffff {
 					return uint64(n-1) - p
@@ -404,7 +419,8 @@ func TestBits(t *testing.T) {
 			})
 			// The definition of the PTX manual.
 			src := []string{b, "u32", "u32"}
-			check(t, fmt.Sprintf("bfe.%s%d %%d, %%a, %%b, %%c;", sign, n), b, src, operands(src, 2000), func(a, b, c uint64) (r uint64) {
+			check(t, fmt.Sprintf("bfe.%s%d %%d, %%a, %%b, %%c;", sign, n), b, src, operands(src, 2000), func(a, b,
+				c uint64) (r uint64) {
 				pos, length := int(b&0xff), int(c&0xff)
 				sbit := uint64(0)
 				if sign == "s" && length != 0 {
@@ -422,7 +438,8 @@ func TestBits(t *testing.T) {
 		}
 		src := []string{b, b, "u32"}
 		for _, length := range []int{0, 1, 8, 24, 31, 32, 63, 64, 255} {
-			check(t, fmt.Sprintf("bfi.%s %%d, %%a, %%b, %%c, %d;", b, length), b, src, operands(src, 200), func(a, b, c uint64) uint64 {
+			check(t, fmt.Sprintf("bfi.%s %%d, %%a, %%b, %%c, %d;", b, length), b, src, operands(src, 200), func(a, b,
+				c uint64) uint64 {
 				pos := int(c & 0xff)
 				for i := 0; i < length && pos+i < n; i++ {
 					b = b&^(1<<(pos+i)) | bit(a, i)<<(pos+i)
@@ -446,9 +463,12 @@ func TestBits(t *testing.T) {
 	})
 	// Bytes of the manual's table, highest first.
 	for mode, table := range map[string][4][4]int{
-		"f4e": {{3, 2, 1, 0}, {4, 3, 2, 1}, {5, 4, 3, 2}, {6, 5, 4, 3}}, "b4e": {{5, 6, 7, 0}, {6, 7, 0, 1}, {7, 0, 1, 2}, {0, 1, 2, 3}},
-		"rc8": {{0, 0, 0, 0}, {1, 1, 1, 1}, {2, 2, 2, 2}, {3, 3, 3, 3}}, "ecl": {{3, 2, 1, 0}, {3, 2, 1, 1}, {3, 2, 2, 2}, {3, 3, 3, 3}},
-		"ecr": {{0, 0, 0, 0}, {1, 1, 1, 0}, {2, 2, 1, 0}, {3, 2, 1, 0}}, "rc16": {{1, 0, 1, 0}, {3, 2, 3, 2}, {1, 0, 1, 0}, {3, 2, 3, 2}},
+		"f4e": {{3, 2, 1, 0}, {4, 3, 2, 1}, {5, 4, 3, 2}, {6, 5, 4, 3}}, "b4e": {{5, 6, 7, 0}, {6, 7, 0, 1}, {7, 0, 1, 2},
+			{0, 1, 2, 3}},
+		"rc8": {{0, 0, 0, 0}, {1, 1, 1, 1}, {2, 2, 2, 2}, {3, 3, 3, 3}}, "ecl": {{3, 2, 1, 0}, {3, 2, 1, 1}, {3, 2, 2, 2},
+			{3, 3, 3, 3}},
+		"ecr": {{0, 0, 0, 0}, {1, 1, 1, 0}, {2, 2, 1, 0}, {3, 2, 1, 0}}, "rc16": {{1, 0, 1, 0}, {3, 2, 3, 2}, {1, 0, 1, 0},
+			{3, 2, 3, 2}},
 	} {
 		check(t, "prmt.b32."+mode+" %d, %a, %b, %c;", "u32", u, rows, func(a, b, c uint64) (r uint64) {
 			for i, k := range table[c&3] {
@@ -523,8 +543,8 @@ func isNaN(x uint64, ty string) bool { v := number(x, ty); return v != v }
 
 var nans = map[string]uint64{"f16": 0x7fff, "bf16": 0x7fff, "f32": 0x7fffffff, "f64": 0x7ff8000000000000}
 
-// nearest rounds an exact value to a type, by looking at all its neighbours: an independent rounding. zero is its sign when
-// the value is zero.
+// nearest rounds an exact value to a type, by looking at all its neighbours: an independent rounding. zero is its sign
+// when the value is zero.
 func nearest(v *big.Float, zero bool, ty string) uint64 {
 	sign := uint64(1) << (8*typeSizes[ty] - 1)
 	inf := map[string]uint64{"f16": 0x7c00, "bf16": 0x7f80, "f32": 0x7f800000, "f64": 0x7ff << 52}[ty]
@@ -723,7 +743,8 @@ func TestApproximate(t *testing.T) {
 	one := []string{"f32"}
 	for op, f := range map[string]func(x float64) float64{
 		"ex2.approx.f32": math.Exp2, "ex2.approx.ftz.f32": math.Exp2, "lg2.approx.f32": math.Log2, "sin.approx.f32": math.Sin,
-		"cos.approx.f32": math.Cos, "tanh.approx.f32": math.Tanh, "rsqrt.approx.f32": func(x float64) float64 { return 1 / math.Sqrt(x) },
+		"cos.approx.f32": math.Cos, "tanh.approx.f32": math.Tanh,
+		"rsqrt.approx.f32":   func(x float64) float64 { return 1 / math.Sqrt(x) },
 		"rcp.approx.ftz.f32": func(x float64) float64 { return 1 / x }, "sqrt.approx.f32": math.Sqrt,
 	} {
 		ftz := strings.Contains(op, "ftz")
@@ -748,7 +769,8 @@ func TestApproximate(t *testing.T) {
 
 func TestComparisons(t *testing.T) {
 	cmp := map[string]func(c int) bool{"eq": func(c int) bool { return c == 0 }, "ne": func(c int) bool { return c != 0 },
-		"lt": func(c int) bool { return c < 0 }, "le": func(c int) bool { return c <= 0 }, "gt": func(c int) bool { return c > 0 },
+		"lt": func(c int) bool { return c < 0 }, "le": func(c int) bool { return c <= 0 },
+		"gt": func(c int) bool { return c > 0 },
 		"ge": func(c int) bool { return c >= 0 }}
 	unsigned := map[string]string{"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}
 	for _, ty := range []string{"s16", "u16", "b16", "s32", "u32", "b32", "s64", "u64", "b64"} {
@@ -795,8 +817,14 @@ func TestComparisons(t *testing.T) {
 	s := []string{"s32", "s32", "pred"}
 	lt := func(a, b uint64) bool { return int32(a) < int32(b) }
 	rows := operands(s, 200)
-	check(t, "setp.lt.and.s32 %d, %a, %b, %c;", "pred", s, rows, func(a, b, c uint64) uint64 { return uint64(b2u(lt(a, b))) & c })
-	check(t, "setp.lt.or.s32 %d, %a, %b, !%c;", "pred", s, rows, func(a, b, c uint64) uint64 { return uint64(b2u(lt(a, b))) | (1 - c) })
+	check(t, "setp.lt.and.s32 %d, %a, %b, %c;", "pred", s, rows, func(a, b, c uint64) uint64 {
+		return uint64(b2u(lt(a,
+			b))) & c
+	})
+	check(t, "setp.lt.or.s32 %d, %a, %b, !%c;", "pred", s, rows, func(a, b, c uint64) uint64 {
+		return uint64(b2u(lt(a,
+			b))) | (1 - c)
+	})
 	check(t, "setp.lt.xor.s32 %p|%d, %a, %b, %c;", "pred", s, rows, func(a, b, c uint64) uint64 {
 		return uint64(b2u(!lt(a, b))) ^ c
 	})
@@ -805,8 +833,14 @@ func TestComparisons(t *testing.T) {
 		func(a, b, c uint64) uint64 { return 1 - c })
 	check(t, "mov.pred %p, -1; mov.pred %q, 0; selp.u32 %x, 1, 0, %q; selp.u32 %d, 2, %x, %p;", "u32", s, rows,
 		func(a, b, c uint64) uint64 { return 2 })
-	check(t, "set.lt.u32.s32 %d, %a, %b;", "u32", s, rows, func(a, b, c uint64) uint64 { return uint64(b2u(lt(a, b))) * 0xffffffff })
-	check(t, "set.lt.f32.s32 %d, %a, %b;", "u32", s, rows, func(a, b, c uint64) uint64 { return uint64(b2u(lt(a, b))) * 0x3f800000 })
+	check(t, "set.lt.u32.s32 %d, %a, %b;", "u32", s, rows, func(a, b, c uint64) uint64 {
+		return uint64(b2u(lt(a,
+			b))) * 0xffffffff
+	})
+	check(t, "set.lt.f32.s32 %d, %a, %b;", "u32", s, rows, func(a, b, c uint64) uint64 {
+		return uint64(b2u(lt(a,
+			b))) * 0x3f800000
+	})
 	pick := func(a, b, c uint64) uint64 { return a*c + b*(1-c) }
 	check(t, "selp.b32 %d, %a, %b, %c;", "u32", s, rows, pick)
 	check(t, "selp.b32 %d, %b, %a, !%c;", "u32", s, rows, pick)
@@ -856,7 +890,8 @@ func TestGuards(t *testing.T) {
 			return f(a, b) & 0xffffffff
 		})
 	}
-	check(t, "setp.lt.u32 %p, %a, %b; @!%c setp.eq.u32 %p, 0, 0; selp.u32 %d, 1, 0, %p;", "u32", s, rows, func(a, b, c uint64) uint64 {
+	check(t, "setp.lt.u32 %p, %a, %b; @!%c setp.eq.u32 %p, 0, 0; selp.u32 %d, 1, 0, %p;", "u32", s, rows, func(a, b,
+		c uint64) uint64 {
 		return uint64(b2u(c == 0 || a < b))
 	})
 }
@@ -865,21 +900,26 @@ func TestMoves(t *testing.T) {
 	w := []string{"u64"}
 	check(t, "{ .reg .b32 %lo, %hi; mov.b64 {%lo, %hi}, %a; mov.b64 %d, {%hi, %lo}; }", "u64", w, operands(w, 100),
 		func(a, _, _ uint64) uint64 { return a>>32 | a<<32 })
-	check(t, "{ .reg .b16 %e<4>; mov.b64 {%e0, %e1, %e2, %e3}, %a; mov.b64 %d, {%e3, %e2, %e1, %e0}; }", "u64", w, operands(w, 100),
+	check(t, "{ .reg .b16 %e<4>; mov.b64 {%e0, %e1, %e2, %e3}, %a; mov.b64 %d, {%e3, %e2, %e1, %e0}; }", "u64", w,
+		operands(w, 100),
 		func(a, _, _ uint64) uint64 { return a>>48 | a>>16&0xffff0000 | a&0xffff0000<<16 | a<<48 })
 	u := []string{"u32"}
 	check(t, "{ .reg .b16 %lo; mov.b32 {%lo, _}, %a; mov.b32 %d, {%lo, %lo}; }", "u32", u, operands(u, 100),
 		func(a, _, _ uint64) uint64 { return a & 0xffff * 0x10001 })
 	check(t, "mov.b32 %d, 0f3F800000;", "u32", u, operands(u, 10), func(a, _, _ uint64) uint64 { return 0x3f800000 })
 	check(t, "mov.b32 %d, -5;", "u32", u, operands(u, 10), func(a, _, _ uint64) uint64 { return 1<<32 - 5 })
-	check(t, "mov.f64 %d, 0d4008000000000000;", "u64", w, operands(w, 10), func(a, _, _ uint64) uint64 { return 0x4008 << 48 })
+	check(t, "mov.f64 %d, 0d4008000000000000;", "u64", w, operands(w, 10), func(a, _,
+		_ uint64) uint64 {
+		return 0x4008 << 48
+	})
 }
 
 func TestConvert(t *testing.T) {
 	ints := []string{"s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64"}
 	floats := []string{"f16", "bf16", "f32", "f64"}
 	whole := func(x float64, mode string) float64 {
-		return map[string]func(float64) float64{"rni": math.RoundToEven, "rzi": math.Trunc, "rmi": math.Floor, "rpi": math.Ceil}[mode](x)
+		return map[string]func(float64) float64{"rni": math.RoundToEven, "rzi": math.Trunc, "rmi": math.Floor,
+			"rpi": math.Ceil}[mode](x)
 	}
 	for _, from := range ints {
 		one := []string{from}

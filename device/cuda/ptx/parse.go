@@ -184,7 +184,7 @@ func (p *parser) word() string {
 }
 
 func (p *parser) int() int {
-	if p.tok.kind != tInt || p.tok.bits > 1<<31 {
+	if p.tok.kind != tInt || p.tok.bits >= 1<<31 {
 		p.fail("expected a number, found %q", p.tok.text)
 	}
 	v := int(p.tok.bits)
@@ -306,16 +306,14 @@ func (p *parser) variable() *variable {
 			n = 0
 			continue
 		}
-		n *= p.int()
+		m := p.int()
 		p.expect("]")
-		if n > maxVariable {
+		if m > 0 && n > maxVariable/size/m {
 			p.failAt(v.line, "%s is too large", v.name)
 		}
+		n *= m
 	}
 	v.size = n * size
-	if v.size > maxVariable {
-		p.failAt(v.line, "%s is too large", v.name)
-	}
 	if p.accept("=") {
 		if v.space != global && v.space != constant {
 			p.failAt(v.line, "%s memory has no initial value", v.space)

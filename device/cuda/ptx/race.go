@@ -7,12 +7,12 @@ import (
 
 // Shadow memory tells which accesses to shared memory may meet without a synchronisation between them.
 //
-// A warp counts its synchronisations: barriers of the block, bar.warp.sync. For each granule (the smallest access of the
-// kernel) shadow memory has the thread and time of the last write, and for each warp the time of its last read. An access
-// is ordered after one of warp v at time t if t <= seen[v], what the warp knows of v's time through barriers. Lanes of
-// a warp may run apart, so they too need a synchronisation, unless the two accesses are one instruction. As in
-// vector-clock detectors (Flanagan and Freund, FastTrack), a race is found whatever the order in which threads happen to
-// run.
+// A warp counts its synchronisations: barriers of the block, bar.warp.sync. For each granule (the smallest access of
+// the kernel) shadow memory has the thread and time of the last write, and for each warp the time of its last read. An
+// access is ordered after one of warp v at time t if t <= seen[v], what the warp knows of v's time through barriers.
+// Lanes of a warp may run apart, so they too need a synchronisation, unless the two accesses are one instruction. As in
+// vector-clock detectors (Flanagan and Freund, FastTrack), a race is found whatever the order in which threads happen
+// to run.
 type shadow struct {
 	on     bool
 	uninit bool // reading what nobody wrote is an error
@@ -346,7 +346,8 @@ func (s *shadow) checkReads(w *warp, g, lane int) {
 			who = "thread " + w.blk.thread(v<<5|int(r&63))
 		}
 		at := g << s.shift
-		w.fail(codeLaunch, lane, "race: writes shared memory at offset %d, %s, which %s has read, with no barrier between", at,
+		w.fail(codeLaunch, lane, "race: writes shared memory at offset %d, %s, which %s has read, with no barrier between",
+			at,
 			w.blk.variable(int64(at)), who)
 	}
 }
@@ -354,13 +355,15 @@ func (s *shadow) checkReads(w *warp, g, lane int) {
 func (s *shadow) race(w *warp, g, lane int, verb string, x uint64, how string) {
 	at := g << s.shift
 	line := int32(x >> lineShift & 0xffffff)
-	w.fail(codeLaunch, lane, "race: %s shared memory at offset %d, %s, %s thread %s at line %d (%s), with no barrier between",
+	w.fail(codeLaunch, lane,
+		"race: %s shared memory at offset %d, %s, %s thread %s at line %d (%s), with no barrier between",
 		verb, at, w.blk.variable(int64(at)), how, w.blk.thread(int(x&0x3ff)), line, w.k.text(line))
 }
 
 func (s *shadow) fail(w *warp, g, lane int, verb string) {
 	at := g << s.shift
-	w.fail(codeAddress, lane, "%s outside of the variables of shared memory, at offset %d, %s", verb, at, w.blk.variable(int64(at)))
+	w.fail(codeAddress, lane, "%s outside of the variables of shared memory, at offset %d, %s", verb, at,
+		w.blk.variable(int64(at)))
 }
 
 // agree checks that lanes that wrote the same bytes in one instruction wrote the same.
