@@ -165,7 +165,13 @@ func TestBridge(t *testing.T) {
 	if !slices.Equal(got[:2], []float32{6, 10}) {
 		t.Errorf("x[:2] + x[1:3] = %v", got[:2])
 	}
-	if b := d.Bridged(); !maps.Equal(b, map[string]int{"Add": 2, "SumRows": 1}) {
+	same := func(_ device.Kernels, m []device.Mem) {
+		if m[0] != m[1] || !m[2].IsZero() {
+			t.Error("the same span is another one on the host, or the zero Mem is memory")
+		}
+	}
+	d.bridge(device.Call{Kernel: "Add", Mems: []device.Mem{x, x, {}}, Results: 1, Run: same})
+	if b := d.Bridged(); !maps.Equal(b, map[string]int{"Add": 3, "SumRows": 1}) {
 		t.Errorf("bridged %v", b)
 	}
 	ids := d.Alloc(device.I32, 2)
@@ -175,7 +181,7 @@ func TestBridge(t *testing.T) {
 		t.Errorf("an error of the host: %v", err)
 	}
 	d.Bridge.Add(x, x, x)
-	if d.Bridged()["Add"] != 2 {
+	if d.Bridged()["Add"] != 3 {
 		t.Error("a kernel ran after the error")
 	}
 	d.Close()
