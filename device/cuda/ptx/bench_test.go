@@ -31,7 +31,8 @@ func BenchmarkInstructions(b *testing.B) {
 		"ld.shared.u32 %r3, [%r10];", "ld.shared.v4.u32 {%r6,%r7,%r8,%r9}, [%r11];", "st.shared.u32 [%r10], %r3;",
 		"st.global.u32 [%rd1], %r3;", "dp4a.s32.s32 %r3, %r4, %r5, %r3;", "shfl.sync.bfly.b32 %r3, %r4, 1, 31, -1;",
 		"ex2.approx.f32 %r3, %r4;", "bar.sync 0;", "cvt.rni.s32.f32 %r3, %r4;", "cvt.rn.bf16x2.f32 %r3, %r4, %r5;",
-		"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r6,%r7,%r8,%r9}, {%r3,%r3,%r3,%r3},{%r4,%r4},{%r6,%r7,%r8,%r9};",
+		"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 " +
+			"{%r6,%r7,%r8,%r9}, {%r3,%r3,%r3,%r3},{%r4,%r4},{%r6,%r7,%r8,%r9};",
 		"mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%r6,%r7,%r8,%r9}, {%r3,%r3,%r3,%r3},{%r4,%r4},{%r6,%r7,%r8,%r9};",
 		"ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r6,%r7,%r8,%r9}, [%r11];",
 	} {

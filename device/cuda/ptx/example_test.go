@@ -2,6 +2,7 @@ package ptx_test
 
 import (
 	"fmt"
+	"strings"
 
 	"setun/device/cuda/driver"
 	"setun/device/cuda/ptx"
@@ -50,8 +51,11 @@ func Example() {
 	fmt.Println(gpu.Sync(), host)
 
 	gpu.Launch(kernel, one, warp, 0, []uint64{uint64(p), 5})
-	fmt.Println(gpu.Sync())
+	fmt.Println(strings.ReplaceAll(gpu.Sync().Error(), ": ", ":\n"))
 	// Output:
 	// <nil> [2 0 0 0 4 0 0 0 6 0 0 0 8 0 0 0]
-	// cuLaunchKernel: CUDA_ERROR_ILLEGAL_ADDRESS (700): kernel double, block (0,0,0), thread (4,0,0), line 17 (ld.global.u32 %r3, [%rd3];): read of 4 bytes at 0x100000010, 0 bytes past the end of allocation 0 at 0x100000000 of 16 bytes
+	// cuLaunchKernel:
+	// CUDA_ERROR_ILLEGAL_ADDRESS (700):
+	// kernel double, block (0,0,0), thread (4,0,0), line 17 (ld.global.u32 %r3, [%rd3];):
+	// read of 4 bytes at 0x100000010, 0 bytes past the end of allocation 0 at 0x100000000 of 16 bytes
 }

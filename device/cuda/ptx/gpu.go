@@ -3,6 +3,7 @@ package ptx
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"unsafe"
@@ -62,6 +63,7 @@ type GPU struct {
 	pool     map[stateKey][]*block
 	handle   uintptr
 	launches uint64
+	counts   map[string]int
 	err      error // sticks
 	closed   bool
 	clock    float32
@@ -108,7 +110,8 @@ func Open(cfg Config) *GPU {
 		cfg.Steps = 1 << 28
 	}
 	return &GPU{cfg: cfg, live: map[driver.Ptr]*alloc{}, hosts: map[*byte]hostMem{}, modules: map[driver.Module]*module{},
-		funcs: map[driver.Function]*loaded{}, events: map[driver.Event]*event{}, pool: map[stateKey][]*block{}, handle: 1000}
+		funcs: map[driver.Function]*loaded{}, events: map[driver.Event]*event{}, pool: map[stateKey][]*block{},
+		counts: map[string]int{}, handle: 1000}
 }
 
 func fail(call string, code int, name, format string, args ...any) error {
@@ -515,6 +518,7 @@ func (g *GPU) Launch(f driver.Function, grid, block driver.Dim, shared int, args
 		return bad("%d bytes of dynamic shared memory, %d allowed", shared, allowed)
 	}
 	g.launches++
+	g.counts[k.name]++
 	l := &launch{k: k, gpu: g, grid: grid, block: block, shared: shared, args: slices.Clone(args), serial: g.launches}
 	g.queue = append(g.queue, l.run)
 	return nil
@@ -616,6 +620,13 @@ func (g *GPU) Live() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.live)
+}
+
+// Launches tells how often each kernel was launched.
+func (g *GPU) Launches() map[string]int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.counts)
 }
 
 // Close implements driver.Driver.

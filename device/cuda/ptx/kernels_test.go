@@ -203,6 +203,9 @@ func TestHistogram(t *testing.T) {
 			t.Errorf("%d stands %d times, want %d", i, v, want[i])
 		}
 	}
+	if n := r.g.Launches(); n["histogram"] != 1 || n["reverse"] != 0 {
+		t.Error(n)
+	}
 	err := r.launch("histogramNoBarrier", dim(1), dim(128), 0, counts, r.bytes(x), uint64(len(x)))
 	if err == nil || !strings.Contains(err.Error(), "race: reads") {
 		t.Error(err)
