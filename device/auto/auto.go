@@ -63,3 +63,11 @@ func Host(threads int) (device.Device, error) {
 	}
 	return dev, nil
 }
+
+// AllowBF16 lets all products and attention of a device run in bfloat16 with sums in float32, where it has such a mode: a
+// GPU has.
+func AllowBF16(dev device.Device) {
+	if gpu, ok := dev.(*cuda.Device); ok {
+		gpu.SetMath(device.MathBF16)
+	}
+}

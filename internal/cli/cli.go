@@ -75,6 +75,9 @@ func (c *Flags) Open() (device.Device, int, error) {
 		threads = runtime.GOMAXPROCS(0)
 	}
 	runtime.GOMAXPROCS(threads)
+	if c.Math == "bf16" {
+		auto.AllowBF16(dev)
+	}
 	return dev, threads, nil
 }
 
