@@ -27,7 +27,7 @@ func (t Type) Size() int {
 }
 
 // A Buffer is one allocation. Host devices fill the slice of their type, others keep a handle or address in Addr.
-// Only devices make and read Buffers.
+// Only devices make and read Buffers, and [WrapTo].
 type Buffer struct {
 	Type Type
 	Len  int
@@ -50,8 +50,11 @@ type Mem struct {
 func Span(b *Buffer) Mem { return Mem{b, 0, b.Len} }
 
 // Wrap gives host memory as a Mem without a copy: the source of an Upload or the target of a Download.
-func Wrap[T float32 | int32 | int8 | uint8 | uint16](x []T) Mem {
-	b := &Buffer{Len: len(x)}
+func Wrap[T float32 | int32 | int8 | uint8 | uint16](x []T) Mem { return WrapTo(new(Buffer), x) }
+
+// WrapTo is Wrap with a Buffer to use.
+func WrapTo[T float32 | int32 | int8 | uint8 | uint16](b *Buffer, x []T) Mem {
+	*b = Buffer{Len: len(x)}
 	switch x := any(x).(type) {
 	case []float32:
 		b.Type, b.F32 = F32, x

@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"fmt"
+	"sync"
 
 	"setun/device"
 )
@@ -171,15 +172,27 @@ func (t *Tensor) SetFloats(x []float32) { upload(t, x) }
 func (t *Tensor) SetInts(x []int32) { upload(t, x) }
 
 func upload[T float32 | int32 | int8 | uint8 | uint16](t *Tensor, x []T) {
-	m := device.Wrap(x)
+	b := hosts.Get().(*device.Buffer)
+	m := device.WrapTo(b, x)
 	checkHost("upload", t, m)
 	t.dev.Upload(t.mem, m)
+	putHost(b)
 }
 
 func download[T float32 | int32 | int8](t *Tensor, x []T) {
-	m := device.Wrap(x)
+	b := hosts.Get().(*device.Buffer)
+	m := device.WrapTo(b, x)
 	checkHost("download", t, m)
 	t.dev.Download(m, t.mem)
+	putHost(b)
+}
+
+// hosts are Buffers around host memory, which a device has done with when Upload and Download return.
+var hosts = sync.Pool{New: func() any { return new(device.Buffer) }}
+
+func putHost(b *device.Buffer) {
+	*b = device.Buffer{}
+	hosts.Put(b)
 }
 
 func checkHost(op string, t *Tensor, m device.Mem) {

@@ -11,18 +11,28 @@ func (d *Device) Gather(y, table, ids device.Mem, rows, cols int) {
 	if d.Failed() || y0 == nil || cols <= 0 || !d.indexed("Gather", ids0[:rows], table.Len()/cols, false) {
 		return
 	}
-	d.par(rows, cols*cheap, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			id := int(ids0[i])
-			if halves != nil {
-				for j, h := range halves[id*cols : (id+1)*cols] {
-					y0[i*cols+j] = half.FromF16(h)
-				}
-				continue
+	par.Each(d.Threads, rows, task/(cols*cheap), gather{y0, t0, halves, ids0, cols}, gather.run)
+}
+
+type gather struct {
+	y, table []float32
+	halves   []uint16
+	ids      []int32
+	cols     int
+}
+
+func (g gather) run(lo, hi int) {
+	n := g.cols
+	for i := lo; i < hi; i++ {
+		id := int(g.ids[i])
+		if g.halves != nil {
+			for j, h := range g.halves[id*n : (id+1)*n] {
+				g.y[i*n+j] = half.FromF16(h)
 			}
-			copy(y0[i*cols:(i+1)*cols], t0[id*cols:(id+1)*cols])
+			continue
 		}
-	})
+		copy(g.y[i*n:(i+1)*n], g.table[id*n:(id+1)*n])
+	}
 }
 
 // ScatterAdd splits the columns, so that rows meet the table in their order.

@@ -14,12 +14,17 @@ func (d *Device) AdamW(w, m, v, g device.Mem, s device.AdamWStep) {
 		return
 	}
 	covers(len(w0), m0, v0, g0)
-	step := adamwAVX2
-	if d.tier >= AVX512 {
-		step = adamwAVX512
-	}
-	d.split(len(w0), 28, func(lo, hi int) {
-		step(&w0[lo], &m0[lo], &v0[lo], &g0[lo], hi-lo, s.GradScale, s.Beta1, 1-s.Beta1, s.Beta2, 1-s.Beta2,
-			s.Corr1, s.Corr2, s.Eps, s.LR, 1-s.LR*s.Decay)
-	})
+	split(d, len(w0), 28, adamw{d, w0, m0, v0, g0, s}, adamw.run)
+}
+
+type adamw struct {
+	d          *Device
+	w, m, v, g []float32
+	s          device.AdamWStep
+}
+
+func (a adamw) run(lo, hi int) {
+	s := &a.s
+	wide(a.d, adamwAVX512, adamwAVX2)(&a.w[lo], &a.m[lo], &a.v[lo], &a.g[lo], hi-lo, s.GradScale, s.Beta1, 1-s.Beta1,
+		s.Beta2, 1-s.Beta2, s.Corr1, s.Corr2, s.Eps, s.LR, 1-s.LR*s.Decay)
 }

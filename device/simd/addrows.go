@@ -13,15 +13,23 @@ func (d *Device) AddRows(y, x, b device.Mem, alpha float32, groups, rows, cols i
 	if d.Failed() || len(y0) == 0 || cols == 0 {
 		return
 	}
-	d.split(groups*rows, 12*cols, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			g := i / rows
-			y, b := y0[i*cols:(i+1)*cols], b0[g*cols:(g+1)*cols]
-			if x0 == nil {
-				d.scale(y, alpha, b)
-			} else {
-				d.addScaled(y, x0[i*cols:(i+1)*cols], alpha, b)
-			}
+	split(d, groups*rows, 12*cols, addRows{d, y0, x0, b0, alpha, rows, cols}, addRows.run)
+}
+
+type addRows struct {
+	d          *Device
+	y, x, b    []float32
+	alpha      float32
+	rows, cols int
+}
+
+func (a addRows) run(lo, hi int) {
+	for i := lo; i < hi; i++ {
+		y, b := a.y[i*a.cols:][:a.cols], a.b[i/a.rows*a.cols:][:a.cols]
+		if a.x == nil {
+			a.d.scale(y, a.alpha, b)
+		} else {
+			a.d.addScaled(y, a.x[i*a.cols:][:a.cols], a.alpha, b)
 		}
-	})
+	}
 }

@@ -36,18 +36,30 @@ func (d *Device) each2(r routine2, bytes int, y, x []float32) {
 		return
 	}
 	covers(len(y), x)
-	f := r[d.width()]
-	d.split(len(y), bytes, func(lo, hi int) { f(&y[lo], &x[lo], hi-lo) })
+	split(d, len(y), bytes, vectors2{r[d.width()], y, x}, vectors2.run)
 }
+
+type vectors2 struct {
+	f    func(y, x *float32, n int)
+	y, x []float32
+}
+
+func (v vectors2) run(lo, hi int) { v.f(&v.y[lo], &v.x[lo], hi-lo) }
 
 func (d *Device) each3(r routine3, bytes int, y, a, b []float32) {
 	if d.Failed() || len(y) == 0 {
 		return
 	}
 	covers(len(y), a, b)
-	f := r[d.width()]
-	d.split(len(y), bytes, func(lo, hi int) { f(&y[lo], &a[lo], &b[lo], hi-lo) })
+	split(d, len(y), bytes, vectors3{r[d.width()], y, a, b}, vectors3.run)
 }
+
+type vectors3 struct {
+	f       func(y, a, b *float32, n int)
+	y, a, b []float32
+}
+
+func (v vectors3) run(lo, hi int) { v.f(&v.y[lo], &v.a[lo], &v.b[lo], hi-lo) }
 
 func (d *Device) Add(dst, a, b device.Mem) {
 	if d.tier == None {
@@ -82,8 +94,18 @@ func (d *Device) Scale(dst device.Mem, alpha float32, x device.Mem) {
 	if d.Failed() {
 		return
 	}
-	d.split(len(y), 8, func(lo, hi int) { d.scale(y[lo:hi], alpha, p[lo:hi]) })
+	split(d, len(y), 8, scaling{d, y, alpha, p}, scaling.scale)
 }
+
+type scaling struct {
+	d     *Device
+	y     []float32
+	alpha float32
+	x     []float32
+}
+
+func (s scaling) scale(lo, hi int) { s.d.scale(s.y[lo:hi], s.alpha, s.x[lo:hi]) }
+func (s scaling) add(lo, hi int)   { s.d.axpy(s.y[lo:hi], s.alpha, s.x[lo:hi]) }
 
 func (d *Device) Axpy(dst device.Mem, alpha float32, x device.Mem) {
 	if d.tier == None {
@@ -94,7 +116,7 @@ func (d *Device) Axpy(dst device.Mem, alpha float32, x device.Mem) {
 	if d.Failed() {
 		return
 	}
-	d.split(len(y), 12, func(lo, hi int) { d.axpy(y[lo:hi], alpha, p[lo:hi]) })
+	split(d, len(y), 12, scaling{d, y, alpha, p}, scaling.add)
 }
 
 // The leaves that other kernels use, on vectors that are not empty.

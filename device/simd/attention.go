@@ -45,11 +45,7 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 	if k.Type() == device.F32 {
 		a.k, a.v = k.F32(), v.F32()
 	} else {
-		widen := a.widen
-		if k.Type() == device.I8 {
-			widen = a.widenRows
-		}
-		kb, vb := widen(k), widen(v)
+		kb, vb := a.widen(k), a.widen(v)
 		defer kb.Free()
 		defer vb.Free()
 		a.k, a.v, a.Cache, a.Row, a.rowKV, a.headKV = kb.X, vb.X, s.Keys, 0, s.Dim, s.Keys*s.Dim
@@ -62,12 +58,19 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 	each := ceil(ceil(s.Queries, parts), tileM) * tileM
 	parts = ceil(s.Queries, each)
 	grain := 1 + serial/(max(s.Keys, 1)*each*s.Dim)
-	par.For(d.Threads, s.Batch*s.Heads*parts, grain, func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			i := t % parts * each
-			a.forward(t/parts/s.Heads, t/parts%s.Heads, i, min(i+each, s.Queries))
-		}
-	})
+	par.Each(d.Threads, s.Batch*s.Heads*parts, grain, attentionTasks{a, each, parts}, attentionTasks.run)
+}
+
+type attentionTasks struct {
+	attention
+	each, parts int // queries of a task, tasks of a head
+}
+
+func (a attentionTasks) run(lo, hi int) {
+	for t := lo; t < hi; t++ {
+		i := t % a.parts * a.each
+		a.forward(t/a.parts/a.Heads, t/a.parts%a.Heads, i, min(i+a.each, a.Queries))
+	}
 }
 
 // atQ and atKV are where query i of head h, and key 0 of its key head, lie in sequence b.
@@ -178,12 +181,15 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 	if d.Failed() || a.dq == nil && a.dk == nil && a.dv == nil || s.Batch*s.KVHeads*s.Keys*s.Queries == 0 {
 		return
 	}
-	group := s.Heads / s.KVHeads
-	par.For(d.Threads, s.Batch*s.KVHeads, 1+serial/(4*s.Queries*s.Keys*s.Dim*group), func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			a.backward(t/s.KVHeads, t%s.KVHeads*group, group)
-		}
-	})
+	grain := 1 + serial/(4*s.Queries*s.Keys*s.Dim*s.Heads/s.KVHeads)
+	par.Each(d.Threads, s.Batch*s.KVHeads, grain, a, attention.backwards)
+}
+
+func (a attention) backwards(lo, hi int) {
+	group := a.Heads / a.KVHeads
+	for t := lo; t < hi; t++ {
+		a.backward(t/a.KVHeads, t%a.KVHeads*group, group)
+	}
 }
 
 // backward does heads [h, h+group) of sequence b, which share a key head.

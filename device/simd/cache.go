@@ -21,8 +21,7 @@ func (d *Device) Copy(dst, src device.Mem) {
 	}
 	n := dst.Len() &^ 15
 	if dst.Type() == device.F16 {
-		y, x := dst.F16(), src.F32()
-		d.split(n, 6, func(lo, hi int) { d.narrow(y[lo:hi], x[lo:hi]) })
+		split(d, n, 6, halves{d, src.F32(), dst.F16()}, halves.narrow)
 	} else {
 		d.widen(dst.F32()[:n], src.F16())
 	}
@@ -39,61 +38,77 @@ func (d *Device) narrow(y []uint16, x []float32) {
 		f(&y[0], &x[0], n)
 	}
 	if n < len(y) {
-		var a [16]float32
-		var b [16]uint16
-		copy(a[:], x[n:len(y)])
-		f(&b[0], &a[0], 16)
-		copy(y[n:], b[:])
+		a, b := scratch.Get[float32](16), scratch.Get[uint16](16)
+		defer a.Free()
+		defer b.Free()
+		clear(a.X[copy(a.X, x[n:len(y)]):])
+		f(&b.X[0], &a.X[0], 16)
+		copy(y[n:], b.X)
 	}
 }
 
-func (d *Device) widen(y []float32, x []uint16) {
-	f := wide(d, widenAVX512, widenAVX2)
-	d.split(len(y), 6, func(lo, hi int) {
-		n := (hi - lo) &^ 15
-		if n > 0 {
-			f(&y[lo], &x[lo], n)
-		}
-		if lo += n; lo < hi {
-			var a [16]uint16
-			var b [16]float32
-			copy(a[:], x[lo:hi])
-			f(&b[0], &a[0], 16)
-			copy(y[lo:hi], b[:])
-		}
-	})
+func (d *Device) widen(y []float32, x []uint16) { split(d, len(y), 6, halves{d, y, x}, halves.widen) }
+
+// halves is numbers in float32 and in half precision.
+type halves struct {
+	d *Device
+	x []float32
+	h []uint16
 }
 
-// widen copies the keys of x, in half precision, to a cache without room (Batch, KVHeads, Keys, Dim).
+func (c halves) narrow(lo, hi int) { c.d.narrow(c.h[lo:hi], c.x[lo:hi]) }
+
+func (c halves) widen(lo, hi int) {
+	f := wide(c.d, widenAVX512, widenAVX2)
+	n := (hi - lo) &^ 15
+	if n > 0 {
+		f(&c.x[lo], &c.h[lo], n)
+	}
+	if lo += n; lo < hi {
+		a, b := scratch.Get[uint16](16), scratch.Get[float32](16)
+		defer a.Free()
+		defer b.Free()
+		clear(a.X[copy(a.X, c.h[lo:hi]):])
+		f(&b.X[0], &a.X[0], 16)
+		copy(c.x[lo:hi], b.X)
+	}
+}
+
+// widen copies the keys of x, in half precision or int8, to a cache without room (Batch, KVHeads, Keys, Dim).
 func (a *attention) widen(x device.Mem) scratch.Buf[float32] {
 	buf := scratch.Get[float32](a.Batch * a.KVHeads * a.Keys * a.Dim)
-	h := x.F16()
-	par.For(a.d.Threads, a.Batch*a.KVHeads, 1, func(lo, hi int) {
-		for t := lo; t < hi; t++ {
-			from, to := t/a.KVHeads*a.KV()+t%a.KVHeads*a.headKV, buf.X[t*a.Keys*a.Dim:][:a.Keys*a.Dim]
-			if a.rowKV == a.Dim {
-				a.d.widen(to, h[from:])
-				continue
-			}
-			for j := range a.Keys {
-				a.d.widen(to[j*a.Dim:][:a.Dim], h[from+j*a.rowKV:])
-			}
-		}
-	})
+	f := widening.halves
+	if x.Type() == device.I8 {
+		f = widening.rows
+	}
+	par.Each(a.d.Threads, a.Batch*a.KVHeads, 1, widening{*a, buf.X, tableOf(x)}, f)
 	return buf
 }
 
-// widenRows copies the first keys of a cache in int8, see device.Int8Row, to one without room.
-func (a *attention) widenRows(x device.Mem) scratch.Buf[float32] {
-	buf := scratch.Get[float32](a.Batch * a.KVHeads * a.Keys * a.Dim)
-	t := tableOf(x)
-	par.For(a.d.Threads, a.Batch*a.KVHeads, 1, func(lo, hi int) {
-		for i := lo * a.Keys; i < hi*a.Keys; i++ {
-			row := t.from(i/a.Keys*a.headKV + i%a.Keys*a.rowKV)
-			a.d.rowMix(buf.X[i*a.Dim:][:a.Dim], one, row, a.rowKV)
+type widening struct {
+	attention
+	to   []float32
+	from table
+}
+
+func (w widening) halves(lo, hi int) {
+	for t := lo; t < hi; t++ {
+		from, to := t/w.KVHeads*w.KV()+t%w.KVHeads*w.headKV, w.to[t*w.Keys*w.Dim:][:w.Keys*w.Dim]
+		if w.rowKV == w.Dim {
+			w.d.widen(to, w.from.h[from:])
+			continue
 		}
-	})
-	return buf
+		for j := range w.Keys {
+			w.d.widen(to[j*w.Dim:][:w.Dim], w.from.h[from+j*w.rowKV:])
+		}
+	}
+}
+
+func (w widening) rows(lo, hi int) {
+	for i := lo * w.Keys; i < hi*w.Keys; i++ {
+		row := w.from.from(i/w.Keys*w.headKV + i%w.Keys*w.rowKV)
+		w.d.rowMix(w.to[i*w.Dim:][:w.Dim], one, row, w.rowKV)
+	}
 }
 
 // A table is rows of float32, of half precision, or of int8 with their scales.
@@ -148,7 +163,7 @@ type decode struct {
 	k, v table
 }
 
-func (a *decode) run(lo, hi int) {
+func (a decode) run(lo, hi int) {
 	buf := scratch.Get[float32](a.Keys)
 	defer buf.Free()
 	for t := lo; t < hi; t++ {
@@ -180,7 +195,7 @@ func (a *decode) run(lo, hi int) {
 // decodeAttention gives each head to a task.
 func (d *Device) decodeAttention(a attention, k, v device.Mem) {
 	c := decode{a, tableOf(k), tableOf(v)}
-	par.For(d.Threads, a.Batch*a.Heads, 1+serial/(max(a.Keys, 1)*a.Queries*a.Dim), c.run)
+	par.Each(d.Threads, a.Batch*a.Heads, 1+serial/(max(a.Keys, 1)*a.Queries*a.Dim), c, decode.run)
 }
 
 // gemmHalf is a product with B in half precision: dot products with its rows where A has few, else with a copy.
@@ -195,22 +210,31 @@ func (d *Device) gemmHalf(c, a, b, bias device.Mem, s device.GemmShape) {
 		d.Gemm(c, a, device.Wrap(buf.X), bias, s)
 		return
 	}
-	y, x, t, bias0 := c.F32(), a.F32(), tableOf(b), bias.F32()
-	d.split(s.N, 2*s.K, func(lo, hi int) {
-		buf := scratch.Get[float32](hi - lo)
-		defer buf.Free()
-		for i := range s.M {
-			d.rowDots(buf.X, x[i*s.LDA:][:s.K], t.from(lo*s.LDB), s.LDB, s.Alpha)
-			row := y[i*s.LDC+lo:][:hi-lo]
-			for j, v := range buf.X {
-				if s.Beta != 0 {
-					v += s.Beta * row[j]
-				}
-				if bias0 != nil {
-					v += bias0[lo+j]
-				}
-				row[j] = v
+	split(d, s.N, 2*s.K, halfDots{d, c.F32(), a.F32(), bias.F32(), tableOf(b), s}, halfDots.run)
+}
+
+type halfDots struct {
+	d          *Device
+	y, x, bias []float32
+	t          table
+	s          device.GemmShape
+}
+
+func (g halfDots) run(lo, hi int) {
+	s := &g.s
+	buf := scratch.Get[float32](hi - lo)
+	defer buf.Free()
+	for i := range s.M {
+		g.d.rowDots(buf.X, g.x[i*s.LDA:][:s.K], g.t.from(lo*s.LDB), s.LDB, s.Alpha)
+		row := g.y[i*s.LDC+lo:][:hi-lo]
+		for j, v := range buf.X {
+			if s.Beta != 0 {
+				v += s.Beta * row[j]
 			}
+			if g.bias != nil {
+				v += g.bias[lo+j]
+			}
+			row[j] = v
 		}
-	})
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"setun/device"
 	"setun/internal/par"
+	"setun/internal/scratch"
 )
 
 // Fill copies a short run of v over and over: copy is the fastest store in Go.
@@ -23,12 +24,13 @@ func (d *Device) Fill(dst device.Mem, v float32) {
 		par.Each(d.Threads, len(y), taskBytes/4, y, func(y []float32, lo, hi int) { clear(y[lo:hi]) })
 		return
 	}
-	run := make([]float32, min(1024, len(y)))
-	for i := range run {
-		run[i] = v
+	run := scratch.Get[float32](min(1024, len(y)))
+	defer run.Free()
+	for i := range run.X {
+		run.X[i] = v
 	}
-	d.split(len(y), 4, func(lo, hi int) {
-		for lo < hi {
+	split(d, len(y), 4, [2][]float32{y, run.X}, func(x [2][]float32, lo, hi int) {
+		for y, run := x[0], x[1]; lo < hi; {
 			lo += copy(y[lo:hi], run)
 		}
 	})
@@ -62,18 +64,27 @@ func (d *Device) CopyRows(dst device.Mem, ldd int, src device.Mem, lds int, rows
 		if acc {
 			d.each3(addRoutine, 12, y[:rows*cols], y, x)
 		} else {
-			d.split(rows*cols, 8, func(lo, hi int) { copy(y[lo:hi], x[lo:hi]) })
+			split(d, rows*cols, 8, [2][]float32{y, x}, func(x [2][]float32, lo, hi int) { copy(x[0][lo:hi], x[1][lo:hi]) })
 		}
 		return
 	}
-	d.split(rows, 8*cols, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			y, x := y[i*ldd:i*ldd+cols], x[i*lds:i*lds+cols]
-			if acc {
-				d.add(y, y, x)
-			} else {
-				copy(y, x)
-			}
+	split(d, rows, 8*cols, copyRows{d, y, x, ldd, lds, cols, acc}, copyRows.run)
+}
+
+type copyRows struct {
+	d              *Device
+	y, x           []float32
+	ldd, lds, cols int
+	acc            bool
+}
+
+func (c copyRows) run(lo, hi int) {
+	for i := lo; i < hi; i++ {
+		y, x := c.y[i*c.ldd:][:c.cols], c.x[i*c.lds:][:c.cols]
+		if c.acc {
+			c.d.add(y, y, x)
+		} else {
+			copy(y, x)
 		}
-	})
+	}
 }

@@ -16,17 +16,7 @@ func (d *Device) CrossEntropy(loss, rowLoss, stats, logits, targets device.Mem, 
 	}
 	losses, b := orScratch(rowLoss.F32(), rows)
 	defer b.Free()
-	f := wide(d, logSumExpAVX512, logSumExpAVX2)
-	d.split(rows, 8*cols, func(lo, hi int) {
-		f(&stats0[lo], &losses[lo], &x0[lo*cols], hi-lo, cols)
-		for i := lo; i < hi; i++ {
-			lse := float32(float64(stats0[i]) + math.Log(float64(losses[i])))
-			stats0[i], losses[i] = lse, 0
-			if t := int(t0[i]); t >= 0 {
-				losses[i] = lse - x0[i*cols+t]
-			}
-		}
-	})
+	split(d, rows, 8*cols, crossEntropy{d, losses, stats0, x0, t0, cols, 0}, crossEntropy.run)
 	valid, sum := 0, 0.0
 	for i, t := range t0[:rows] {
 		if t >= 0 {
@@ -60,8 +50,29 @@ func (d *Device) CrossEntropyGrad(dlogits, dloss, stats, logits, targets device.
 		d.Device.CrossEntropyGrad(dlogits, dloss, stats, logits, targets, rows, cols)
 		return
 	}
-	f, scale := wide(d, crossEntropyGradAVX512, crossEntropyGradAVX2), dloss.F32()[0]*stats0[rows]
-	d.split(rows, 12*cols, func(lo, hi int) {
-		f(&g0[lo*cols], &stats0[lo], &x0[lo*cols], &t0[lo], hi-lo, cols, scale)
-	})
+	split(d, rows, 12*cols, crossEntropy{d, g0, stats0, x0, t0, cols, dloss.F32()[0] * stats0[rows]}, crossEntropy.grad)
+}
+
+type crossEntropy struct {
+	d           *Device
+	y, stats, x []float32 // y: losses of rows, or the gradient of x
+	targets     []int32
+	cols        int
+	scale       float32
+}
+
+func (c crossEntropy) run(lo, hi int) {
+	wide(c.d, logSumExpAVX512, logSumExpAVX2)(&c.stats[lo], &c.y[lo], &c.x[lo*c.cols], hi-lo, c.cols)
+	for i := lo; i < hi; i++ {
+		lse := float32(float64(c.stats[i]) + math.Log(float64(c.y[i])))
+		c.stats[i], c.y[i] = lse, 0
+		if t := int(c.targets[i]); t >= 0 {
+			c.y[i] = lse - c.x[i*c.cols+t]
+		}
+	}
+}
+
+func (c crossEntropy) grad(lo, hi int) {
+	f := wide(c.d, crossEntropyGradAVX512, crossEntropyGradAVX2)
+	f(&c.y[lo*c.cols], &c.stats[lo], &c.x[lo*c.cols], &c.targets[lo], hi-lo, c.cols, c.scale)
 }

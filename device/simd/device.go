@@ -83,17 +83,9 @@ const (
 	callBytes = 1 << 20
 )
 
-// split calls f on ranges that cover [0, n), in parallel, for work that touches the given bytes an item.
-func (d *Device) split(n, bytes int, f func(lo, hi int)) {
+// split calls f on ranges that cover [0, n), in parallel, for work that touches the given bytes an item. A kernel hands
+// its operands on in a, so that f captures nothing and a call takes no memory.
+func split[A any](d *Device, n, bytes int, a A, f func(a A, lo, hi int)) {
 	bytes = max(bytes, 1)
-	grain, step := max(1, taskBytes/bytes), max(1, callBytes/bytes)
-	if n <= step*par.Threads(d.Threads) { // par cuts finer than this
-		par.For(d.Threads, n, grain, f)
-		return
-	}
-	par.For(d.Threads, n, grain, func(lo, hi int) {
-		for ; lo < hi; lo += step {
-			f(lo, min(lo+step, hi))
-		}
-	})
+	par.Steps(d.Threads, n, taskBytes/bytes, callBytes/bytes, a, f)
 }

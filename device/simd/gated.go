@@ -27,11 +27,24 @@ func (d *Device) Gated(f device.UnaryOp, dst, g, u device.Mem) {
 		return
 	}
 	covers(len(y), g0, u0)
-	value, mul := activations[f].value[d.width()], mulRoutine[d.width()]
-	d.blocks(len(y), 12, func(t *float32, at, n int) {
-		value(t, &g0[at], n)
-		mul(&y[at], t, &u0[at], n)
-	})
+	split(d, len(y), 12, gated{f, d.width(), y, g0, u0}, gated.run)
+}
+
+type gated struct {
+	f       device.UnaryOp
+	width   int
+	y, g, u []float32
+}
+
+func (x gated) run(lo, hi int) {
+	value, mul := activations[x.f].value[x.width], mulRoutine[x.width]
+	t := scratch.Get[float32](gateBlock)
+	defer t.Free()
+	for ; lo < hi; lo += gateBlock {
+		n := min(gateBlock, hi-lo)
+		value(&t.X[0], &x.g[lo], n)
+		mul(&x.y[lo], &t.X[0], &x.u[lo], n)
+	}
 }
 
 func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem) {
@@ -51,32 +64,40 @@ func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem) {
 	if du0 != nil {
 		covers(n, du0)
 	}
+	x := gatedGrad{f, d.width(), dg0, du0, dy0, g0, u0}
 	if f == device.SiLU && dg0 != nil && du0 != nil {
-		grad := [2]func(dg, du, dy, g, u *float32, n int){swigluGradAVX512, swigluGradAVX2}[d.width()]
-		d.split(n, 28, func(lo, hi int) { grad(&dg0[lo], &du0[lo], &dy0[lo], &g0[lo], &u0[lo], hi-lo) })
-		return
+		split(d, n, 28, x, gatedGrad.swiglu)
+	} else {
+		split(d, n, 28, x, gatedGrad.run)
 	}
-	value, slope := activations[f].value[d.width()], activations[f].slope[d.width()]
-	mul, mulAdd := mulRoutine[d.width()], mulAddRoutine[d.width()]
-	d.blocks(n, 28, func(t *float32, at, n int) {
-		if dg0 != nil {
-			mul(t, &dy0[at], &u0[at], n)
-			slope(&dg0[at], t, &g0[at], n)
-		}
-		if du0 != nil {
-			value(t, &g0[at], n)
-			mulAdd(&du0[at], &dy0[at], t, n)
-		}
-	})
 }
 
-// blocks calls f on blocks of n elements that start at at, with a block of scratch memory.
-func (d *Device) blocks(n, bytes int, f func(t *float32, at, n int)) {
-	d.split(n, bytes, func(lo, hi int) {
-		t := scratch.Get[float32](gateBlock)
-		defer t.Free()
-		for ; lo < hi; lo += gateBlock {
-			f(&t.X[0], lo, min(gateBlock, hi-lo))
+type gatedGrad struct {
+	f                device.UnaryOp
+	width            int
+	dg, du, dy, g, u []float32
+}
+
+func (x gatedGrad) swiglu(lo, hi int) {
+	grad := [2]func(dg, du, dy, g, u *float32, n int){swigluGradAVX512, swigluGradAVX2}[x.width]
+	grad(&x.dg[lo], &x.du[lo], &x.dy[lo], &x.g[lo], &x.u[lo], hi-lo)
+}
+
+func (x gatedGrad) run(lo, hi int) {
+	value, slope := activations[x.f].value[x.width], activations[x.f].slope[x.width]
+	mul, mulAdd := mulRoutine[x.width], mulAddRoutine[x.width]
+	buf := scratch.Get[float32](gateBlock)
+	defer buf.Free()
+	t := &buf.X[0]
+	for ; lo < hi; lo += gateBlock {
+		n := min(gateBlock, hi-lo)
+		if x.dg != nil {
+			mul(t, &x.dy[lo], &x.u[lo], n)
+			slope(&x.dg[lo], t, &x.g[lo], n)
 		}
-	})
+		if x.du != nil {
+			value(t, &x.g[lo], n)
+			mulAdd(&x.du[lo], &x.dy[lo], t, n)
+		}
+	}
 }

@@ -36,10 +36,21 @@ func (d *Device) ScatterAdd(dtable, dy, ids device.Mem, rows, cols int) {
 		d.Device.ScatterAdd(dtable, dy, ids, rows, cols)
 		return
 	}
-	par.For(d.Threads, cols, max(64, taskBytes/(12*max(rows, 1))), func(lo, hi int) {
-		for i, id := range ids0[:rows] {
-			t := t0[int(id)*cols+lo : int(id)*cols+hi]
-			d.add(t, t, dy0[i*cols+lo:i*cols+hi])
-		}
-	})
+	grain := max(64, taskBytes/(12*max(rows, 1)))
+	par.Each(d.Threads, cols, grain, scatterAdd{d, t0, dy0, ids0[:rows], cols}, scatterAdd.run)
+}
+
+type scatterAdd struct {
+	d         *Device
+	table, dy []float32
+	ids       []int32
+	cols      int
+}
+
+func (s scatterAdd) run(lo, hi int) {
+	for i, id := range s.ids {
+		at := int(id) * s.cols
+		t := s.table[at+lo : at+hi]
+		s.d.add(t, t, s.dy[i*s.cols+lo:i*s.cols+hi])
+	}
 }

@@ -400,47 +400,56 @@ var tilesAVX2 = [4][2]tileFunc{
 
 // gemmDots computes few rows as dot products with rows of B' in place: packing B would cost more than the product.
 func (d *Device) gemmDots(g gemm, threads int) {
-	groups := ceil(g.n, 4)
-	par.For(threads, groups, 1+serial/(16*g.k*g.m), func(lo, hi int) {
-		var sum [8]float32
-		for j := 4 * lo; j < min(4*hi, g.n); j += 4 {
-			first := min(j, max(0, g.n-4)) // the last group overlaps the one before
-			for i := 0; i < g.m; i += 2 {
-				rows := min(2, g.m-i)
-				if g.n < 4 {
-					for r := range rows {
-						for c := range g.n {
-							sum[4*r+c] = dotScalar(g.a.x[(i+r)*g.a.rs:][:g.k], g.b.x[c*g.b.cs:])
-						}
-					}
-				} else {
-					d.dots4(rows, g.k, &g.a.x[i*g.a.rs], 4*g.a.rs, &g.b.x[first*g.b.cs], 4*g.b.cs, &sum)
-				}
+	par.Each(threads, ceil(g.n, 4), 1+serial/(16*g.k*g.m), gemmDots{d, g}, gemmDots.run)
+}
+
+type gemmDots struct {
+	d *Device
+	g gemm
+}
+
+func (j gemmDots) run(lo, hi int) {
+	d, g := j.d, &j.g
+	buf := scratch.Get[float32](8)
+	defer buf.Free()
+	sum := buf.X
+	for j := 4 * lo; j < min(4*hi, g.n); j += 4 {
+		first := min(j, max(0, g.n-4)) // the last group overlaps the one before
+		for i := 0; i < g.m; i += 2 {
+			rows := min(2, g.m-i)
+			if g.n < 4 {
 				for r := range rows {
-					row := g.c[(i+r)*g.ldc:]
-					for c := j; c < min(j+4, g.n); c++ {
-						v := g.alpha * sum[4*r+c-first]
-						if g.beta != 0 {
-							v += g.beta * row[c]
-						}
-						if g.bias != nil {
-							v += g.bias[c]
-						}
-						row[c] = v
+					for c := range g.n {
+						sum[4*r+c] = dotScalar(g.a.x[(i+r)*g.a.rs:][:g.k], g.b.x[c*g.b.cs:])
 					}
+				}
+			} else {
+				d.dots4(rows, g.k, &g.a.x[i*g.a.rs], 4*g.a.rs, &g.b.x[first*g.b.cs], 4*g.b.cs, &sum[0])
+			}
+			for r := range rows {
+				row := g.c[(i+r)*g.ldc:]
+				for c := j; c < min(j+4, g.n); c++ {
+					v := g.alpha * sum[4*r+c-first]
+					if g.beta != 0 {
+						v += g.beta * row[c]
+					}
+					if g.bias != nil {
+						v += g.bias[c]
+					}
+					row[c] = v
 				}
 			}
 		}
-	})
+	}
 }
 
-// dots4 multiplies one row of A, or two, with four of B'.
-func (d *Device) dots4(rows, k int, a *float32, as int, b *float32, bs int, sum *[8]float32) {
+// dots4 multiplies one row of A, or two, with four of B': 8 sums.
+func (d *Device) dots4(rows, k int, a *float32, as int, b *float32, bs int, sum *float32) {
 	f := wide(d, dots1x4AVX512, dots1x4AVX2)
 	if rows == 2 {
 		f = wide(d, dots2x4AVX512, dots2x4AVX2)
 	}
-	f(k, a, as, b, bs, &sum[0])
+	f(k, a, as, b, bs, sum)
 }
 
 func dotScalar(a, b []float32) float32 {

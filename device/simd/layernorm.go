@@ -20,21 +20,32 @@ func (d *Device) LayerNorm(y, mean, inv, x, gain, bias device.Mem, rows, cols in
 	inv0, b2 := orScratch(inv.F32(), rows)
 	g0, b3 := orFill(gain.F32(), cols, 1)
 	b0, b4 := orFill(bias.F32(), cols, 0)
-	for _, b := range []scratch.Buf[float32]{b1, b2, b3, b4} {
-		defer b.Free()
-	}
-	f := wide(d, layerNormAVX512, layerNormAVX2)
-	recip := float32(1 / float64(cols))
-	d.split(rows, 8*cols, func(lo, hi int) {
-		f(&y0[lo*cols], &mean0[lo], &inv0[lo], &x0[lo*cols], &g0[0], &b0[0], hi-lo, cols, recip, eps)
-		for i := lo; i < hi; i++ {
-			if !squarable(inv0[i]) {
-				a, b := i*cols, (i+1)*cols
-				d.Device.LayerNorm(y.Slice(a, b), mean.Slice(i, i+1), inv.Slice(i, i+1), x.Slice(a, b), gain, bias, 1, cols,
-					eps)
-			}
+	defer b1.Free()
+	defer b2.Free()
+	defer b3.Free()
+	defer b4.Free()
+	l := layerNorm{d, y, mean, inv, x, gain, bias, y0, mean0, inv0, x0, g0, b0, cols, eps}
+	split(d, rows, 8*cols, l, layerNorm.run)
+}
+
+type layerNorm struct {
+	d                           *Device
+	y, mean, inv, x, gain, bias device.Mem
+	y0, mean0, inv0, x0, g0, b0 []float32
+	cols                        int
+	eps                         float32
+}
+
+func (l layerNorm) run(lo, hi int) {
+	n := l.cols
+	f := wide(l.d, layerNormAVX512, layerNormAVX2)
+	f(&l.y0[lo*n], &l.mean0[lo], &l.inv0[lo], &l.x0[lo*n], &l.g0[0], &l.b0[0], hi-lo, n, float32(1/float64(n)), l.eps)
+	for i := lo; i < hi; i++ {
+		if !squarable(l.inv0[i]) {
+			l.d.Device.LayerNorm(l.y.Slice(i*n, (i+1)*n), l.mean.Slice(i, i+1), l.inv.Slice(i, i+1),
+				l.x.Slice(i*n, (i+1)*n), l.gain, l.bias, 1, n, l.eps)
 		}
-	})
+	}
 }
 
 func (d *Device) LayerNormGrad(dx, dgain, dbias, dy, x, gain, mean, inv device.Mem, rows, cols int) {
@@ -57,24 +68,32 @@ func (d *Device) LayerNormGrad(dx, dgain, dbias, dy, x, gain, mean, inv device.M
 		defer part.Free()
 		gains, biases = part.X[:blocks*cols], part.X[blocks*cols:]
 	}
-	grad, sum := wide(d, layerNormGradAVX512, layerNormGradAVX2), wide(d, layerNormGainAVX512, layerNormGainAVX2)
-	recip := float32(1 / float64(cols))
-	d.split(blocks, 16*rowBlock*cols, func(lo, hi int) {
-		for b := lo; b < hi; b++ { // the second routine finds the block in cache
-			i, n := b*rowBlock, min(rowBlock, rows-b*rowBlock)
-			at := i * cols
-			if dx0 != nil {
-				grad(&dx0[at], &dy0[at], &x0[at], &g0[0], &mean0[i], &inv0[i], n, cols, recip)
-			}
-			if gains != nil {
-				sum(&gains[b*cols], &biases[b*cols], &dy0[at], &x0[at], &mean0[i], &inv0[i], n, cols)
-			}
-		}
-	})
+	l := layerNormGrad{d, dx0, gains, biases, dy0, x0, g0, mean0, inv0, rows, cols}
+	split(d, blocks, 16*rowBlock*cols, l, layerNormGrad.run)
 	if dg0 != nil {
 		d.addSum(dg0[:cols], 1, gains)
 	}
 	if db0 != nil {
 		d.addSum(db0[:cols], 1, biases)
+	}
+}
+
+type layerNormGrad struct {
+	d                                      *Device
+	dx, gains, biases, dy, x, g, mean, inv []float32
+	rows, cols                             int
+}
+
+func (l layerNormGrad) run(lo, hi int) {
+	grad, sum := wide(l.d, layerNormGradAVX512, layerNormGradAVX2), wide(l.d, layerNormGainAVX512, layerNormGainAVX2)
+	for b := lo; b < hi; b++ { // the second routine finds the block in cache
+		i, n := b*rowBlock, min(rowBlock, l.rows-b*rowBlock)
+		at := i * l.cols
+		if l.dx != nil {
+			grad(&l.dx[at], &l.dy[at], &l.x[at], &l.g[0], &l.mean[i], &l.inv[i], n, l.cols, float32(1/float64(l.cols)))
+		}
+		if l.gains != nil {
+			sum(&l.gains[b*l.cols], &l.biases[b*l.cols], &l.dy[at], &l.x[at], &l.mean[i], &l.inv[i], n, l.cols)
+		}
 	}
 }

@@ -50,16 +50,7 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 	} else {
 		p.a = xq0
 	}
-	d.prepare(p.panels, 4*panelCols*k, func(j int) { p.packRows(j, codes0) }, m, k, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			row := xq0[i*k:][:k]
-			if own {
-				to := p.a[i*p.depth:][:p.depth]
-				clear(to[copy(to, row):])
-			}
-			p.comp.X[i] = -128 * d.sumCodes(row)
-		}
-	})
+	d.prepare(operands{p: p, b: codes0, pack: operands.packRows, codes: xq0, own: own, fill: operands.compensate}, m, k)
 	d.qmultiply(p)
 }
 
@@ -92,11 +83,8 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 	} else {
 		p.columnScale(one)
 	}
-	d.prepare(p.panels, 4*panelCols*n, func(j int) { p.packCols(j, codes0, k, n) }, m, 8*n, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			p.rs[i], p.comp.X[i] = d.gradRow(p.a[i*p.depth:][:p.depth], dy0[i*n:][:n], ws0)
-		}
-	})
+	o := operands{p: p, b: codes0, pack: operands.packCols, dy: dy0, scale: ws0, fill: operands.gradRows}
+	d.prepare(o, m, 8*n)
 	d.qmultiply(p)
 }
 
@@ -130,18 +118,60 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 
 var one = []float32{1}
 
+// operands is what the product p is made from: codes b, and for A codes, or dy and a scale.
+type operands struct {
+	d     *Device
+	p     *qproduct
+	b     []int8
+	codes []int8
+	own   bool // p.a is not codes
+	dy    []float32
+	scale []float32
+	top   []float32 // largest dy * scale of each column
+
+	pack              func(o operands, j int)
+	fill              func(o operands, lo, hi int)
+	rows, step, tasks int
+}
+
 // prepare runs fill on ranges of rows and pack on every panel, in one parallel loop.
-func (d *Device) prepare(panels, panelBytes int, pack func(j int), rows, rowBytes int, fill func(lo, hi int)) {
-	step := max(1, taskBytes/rowBytes)
-	tasks := ceil(rows, step)
-	par.For(d.Threads, panels+tasks, 1, func(lo, hi int) {
-		if lo < tasks {
-			fill(lo*step, min(min(hi, tasks)*step, rows))
+func (d *Device) prepare(o operands, rows, rowBytes int) {
+	o.d, o.rows, o.step = d, rows, max(1, taskBytes/rowBytes)
+	o.tasks = ceil(rows, o.step)
+	par.Each(d.Threads, o.p.panels+o.tasks, 1, o, operands.run)
+}
+
+func (o operands) run(lo, hi int) {
+	if lo < o.tasks {
+		o.fill(o, lo*o.step, min(min(hi, o.tasks)*o.step, o.rows))
+	}
+	for t := max(lo, o.tasks); t < hi; t++ {
+		o.pack(o, t-o.tasks)
+	}
+}
+
+func (o operands) packRows(j int) { o.p.packRows(j, o.b) }
+func (o operands) packCols(j int) { o.p.packCols(j, o.b, o.p.n, o.p.k) }
+
+// compensate sums rows of A, and copies them where p has its own.
+func (o operands) compensate(lo, hi int) {
+	p := o.p
+	for i := lo; i < hi; i++ {
+		row := o.codes[i*p.k:][:p.k]
+		if o.own {
+			to := p.a[i*p.depth:][:p.depth]
+			clear(to[copy(to, row):])
 		}
-		for t := max(lo, tasks); t < hi; t++ {
-			pack(t - tasks)
-		}
-	})
+		p.comp.X[i] = -128 * o.d.sumCodes(row)
+	}
+}
+
+// gradRows quantizes rows of dy * scale.
+func (o operands) gradRows(lo, hi int) {
+	p := o.p
+	for i := lo; i < hi; i++ {
+		p.rs[i], p.comp.X[i] = o.d.gradRow(p.a[i*p.depth:][:p.depth], o.dy[i*p.k:][:p.k], o.scale)
+	}
 }
 
 // What a product does to its result.
@@ -348,26 +378,37 @@ var (
 
 // qdot is QLinear for few rows: dot products with the rows of codes as they are.
 func (d *Device) qdot(y []float32, xq []int8, xs []float32, codes []int8, ws, bias []float32, m, n, k int) {
-	d.split(n, k, func(lo, hi int) {
-		buf := scratch.Get[int32](hi - lo)
-		defer buf.Free()
-		sums := buf.X
-		for i := range m {
-			d.qdots(sums, xq[i*k:][:k], codes[lo*k:hi*k])
-			for j, s := range sums {
-				v := float32(float32(s) * xs[i])
-				if len(ws) == 1 {
-					v = float32(v * ws[0])
-				} else {
-					v = float32(v * ws[lo+j])
-				}
-				if bias != nil {
-					v += bias[lo+j]
-				}
-				y[i*n+lo+j] = v
+	split(d, n, k, qdots{d, y, xq, xs, codes, ws, bias, m, n, k}, qdots.run)
+}
+
+type qdots struct {
+	d        *Device
+	y        []float32
+	xq       []int8
+	xs       []float32
+	codes    []int8
+	ws, bias []float32
+	m, n, k  int
+}
+
+func (q qdots) run(lo, hi int) {
+	buf := scratch.Get[int32](hi - lo)
+	defer buf.Free()
+	for i := range q.m {
+		q.d.qdots(buf.X, q.xq[i*q.k:][:q.k], q.codes[lo*q.k:hi*q.k])
+		for j, s := range buf.X {
+			v := float32(float32(s) * q.xs[i])
+			if len(q.ws) == 1 {
+				v = float32(v * q.ws[0])
+			} else {
+				v = float32(v * q.ws[lo+j])
 			}
+			if q.bias != nil {
+				v += q.bias[lo+j]
+			}
+			q.y[i*q.n+lo+j] = v
 		}
-	})
+	}
 }
 
 // qdots: sum[j] = x . codes[j], rows of codes of len(x).
@@ -461,39 +502,14 @@ func roundCode(v float32) int8 { return int8(math.Float32bits(v + 3<<22)) }
 // gradCols fills both operands of dw: the columns of dy * xs as A, those of xq as B. It reads dy four rows at a time,
 // first for the maxima, then for the codes.
 func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
-	n, m := p.m, p.k // of dy (m, n)
+	n := p.m // columns of dy
 	groups, bytes := p.depth/4, 16*n
 	top, s := scratch.Get[float32](n), scratch.Get[float32](n)
 	defer top.Free()
 	defer s.Free()
-	maxima := gradColMaxAVX2
-	if d.tier >= AVX512 {
-		maxima = gradColMaxAVX512
-	}
 	clear(top.X)
-	d.prepare(p.panels, 4*panelCols*m, func(j int) { p.packCols(j, xq, p.n, m) }, groups, bytes, func(lo, hi int) {
-		mine := scratch.Get[float32](n)
-		defer mine.Free()
-		clear(mine.X)
-		for i := 4 * lo; i < min(4*hi, m); i += 4 {
-			if i+4 <= m {
-				maxima(&mine.X[0], &dy[i*n], n, &xs[i], n)
-				continue
-			}
-			for e, v := range dy[i*n : m*n] {
-				if h := v * xs[i+e/n]; magnitude(h) > magnitude(mine.X[e%n]) {
-					mine.X[e%n] = h
-				}
-			}
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for j, v := range mine.X {
-			if magnitude(v) > magnitude(top.X[j]) {
-				top.X[j] = v
-			}
-		}
-	})
+	o := operands{p: p, b: xq, pack: operands.packCols, dy: dy, scale: xs, top: top.X, fill: operands.gradMaxima}
+	d.prepare(o, groups, bytes)
 	for j, v := range top.X {
 		p.rs[j], s.X[j] = gradScale(magnitude(v))
 	}
@@ -503,20 +519,54 @@ func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
 		d.gradTiles(p, dy, xs, s.X)
 		return
 	}
-	par.For(d.Threads, groups, max(1, taskBytes/bytes), func(lo, hi int) {
-		buf := scratch.Get[int32](n)
-		defer buf.Free()
-		mine := buf.X
-		clear(mine)
-		for g := lo; g < hi; g++ {
-			d.gradGroup(p, g, mine, dy[4*g*n:], xs[4*g:min(4*g+4, m)], s.X)
+	par.Each(d.Threads, groups, max(1, taskBytes/bytes), gradCodes{d, p, dy, xs, s.X}, gradCodes.run)
+}
+
+// gradMaxima finds the largest dy * scale of each column, of groups of four rows.
+func (o operands) gradMaxima(lo, hi int) {
+	n, m := o.p.m, o.p.k
+	mine := scratch.Get[float32](n)
+	defer mine.Free()
+	clear(mine.X)
+	for i := 4 * lo; i < min(4*hi, m); i += 4 {
+		if i+4 <= m {
+			wide(o.d, gradColMaxAVX512, gradColMaxAVX2)(&mine.X[0], &o.dy[i*n], n, &o.scale[i], n)
+			continue
 		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for j, v := range mine {
-			sums[j] -= 128 * v
+		for e, v := range o.dy[i*n : m*n] {
+			if h := v * o.scale[i+e/n]; magnitude(h) > magnitude(mine.X[e%n]) {
+				mine.X[e%n] = h
+			}
 		}
-	})
+	}
+	o.p.mu.Lock()
+	defer o.p.mu.Unlock()
+	for j, v := range mine.X {
+		if magnitude(v) > magnitude(o.top[j]) {
+			o.top[j] = v
+		}
+	}
+}
+
+type gradCodes struct {
+	d         *Device
+	p         *qproduct
+	dy, xs, s []float32
+}
+
+func (q gradCodes) run(lo, hi int) {
+	n, m := q.p.m, q.p.k
+	mine := scratch.Get[int32](n)
+	defer mine.Free()
+	clear(mine.X)
+	for g := lo; g < hi; g++ {
+		q.d.gradGroup(q.p, g, mine.X, q.dy[4*g*n:], q.xs[4*g:min(4*g+4, m)], q.s)
+	}
+	q.p.mu.Lock()
+	defer q.p.mu.Unlock()
+	for j, v := range mine.X {
+		q.p.comp.X[j] -= 128 * v
+	}
 }
 
 // gradGroup quantizes the rows of dy that have a scale in xs, at most four, to group g, and adds the codes to sums.

@@ -20,16 +20,24 @@ func (d *Device) QuantizeRows(q, scale, x device.Mem, rows, cols int) {
 	if d.Failed() || q0 == nil {
 		return
 	}
-	f := wide(d, quantizeRowsAVX512, quantizeRowsAVX2)
-	d.split(rows, 5*cols, func(lo, hi int) {
-		f(&q0[lo*cols], &s0[lo], &x0[lo*cols], hi-lo, cols)
-		for i := lo; i < hi; i++ {
-			if !finite(math.Float32bits(s0[i])) {
-				clear(q0[i*cols : (i+1)*cols])
-				s0[i] = float32(math.NaN())
-			}
+	split(d, rows, 5*cols, quantizeRows{d, q0, s0, x0, cols}, quantizeRows.run)
+}
+
+type quantizeRows struct {
+	d    *Device
+	q    []int8
+	s, x []float32
+	cols int
+}
+
+func (r quantizeRows) run(lo, hi int) {
+	wide(r.d, quantizeRowsAVX512, quantizeRowsAVX2)(&r.q[lo*r.cols], &r.s[lo], &r.x[lo*r.cols], hi-lo, r.cols)
+	for i := lo; i < hi; i++ {
+		if !finite(math.Float32bits(r.s[i])) {
+			clear(r.q[i*r.cols : (i+1)*r.cols])
+			r.s[i] = float32(math.NaN())
 		}
-	})
+	}
 }
 
 // int8Row quantizes x to codes and, behind them, their scale.
@@ -51,32 +59,43 @@ const smallGroup = 1 << 16
 
 func (d *Device) QuantizeWeights(codes, scale, w device.Mem, s device.WeightQuant) {
 	q0, s0, w0 := codes.I8(), scale.F32(), w.F32()
-	groups, n := 1, s.Rows*s.Cols
+	count, n := 1, s.Rows*s.Cols
 	if s.PerRow {
-		groups, n = s.Rows, s.Cols
+		count, n = s.Rows, s.Cols
 	}
 	if d.tier == None || d.Failed() || q0 == nil || len(s0) == 0 || n == 0 || s.Rule > device.Given ||
 		s.Rule == device.Given && !s.PerRow && len(s0) > 1 {
 		d.Device.QuantizeWeights(codes, scale, w, s)
 		return
 	}
-	quantize := func(lo, hi int) {
-		part := scratch.Get[float64](ceil(n, device.LaneChunk))
-		defer part.Free()
-		z := group{Device: d, part: part.X}
-		for g := lo; g < hi; g++ {
-			z.q, z.w = q0[g*n:(g+1)*n], w0[g*n:(g+1)*n]
-			z.quantize(&s0[g], s)
-		}
-	}
+	z := groups{d, q0, s0, w0, n, s}
 	if n > smallGroup {
-		quantize(0, groups)
+		z.run(0, count)
 	} else {
-		d.split(groups, 5*n, quantize)
+		split(d, count, 5*n, z, groups.run)
 	}
 }
 
-// group is weights with one scale, not empty. Up to smallGroup of them are quantized by one thread, without closures.
+// groups of n weights each.
+type groups struct {
+	d     *Device
+	q     []int8
+	scale []float32
+	w     []float32
+	n     int
+	s     device.WeightQuant
+}
+
+func (z groups) run(lo, hi int) {
+	part := scratch.Get[float64](ceil(z.n, device.LaneChunk))
+	defer part.Free()
+	for g := lo; g < hi; g++ {
+		a, b := g*z.n, (g+1)*z.n
+		group{z.d, z.q[a:b], z.w[a:b], part.X}.quantize(&z.scale[g], z.s)
+	}
+}
+
+// group is weights with one scale, not empty. Up to smallGroup of them are quantized by one thread.
 type group struct {
 	*Device
 	q    []int8
@@ -85,7 +104,7 @@ type group struct {
 }
 
 // quantize finds the codes and the scale.
-func (z *group) quantize(scale *float32, s device.WeightQuant) {
+func (z group) quantize(scale *float32, s device.WeightQuant) {
 	if s.Rule == device.Given {
 		if !finite(z.codes(*scale, s.Levels)) {
 			clear(z.q)
@@ -113,21 +132,21 @@ func (z *group) quantize(scale *float32, s device.WeightQuant) {
 }
 
 // chunks lo to hi of w.
-func (z *group) chunks(lo, hi int) (a, b int) {
+func (z group) chunks(lo, hi int) (a, b int) {
 	return lo * device.LaneChunk, min(len(z.w), hi*device.LaneChunk)
 }
 
 // sum is device.LaneSum of |w|.
-func (z *group) sum() float64 {
+func (z group) sum() float64 {
 	if len(z.w) <= smallGroup {
 		z.sumRange(0, len(z.part))
 	} else {
-		z.split(len(z.part), 4*device.LaneChunk, z.sumRange)
+		split(z.Device, len(z.part), 4*device.LaneChunk, z, group.sumRange)
 	}
 	return total(z.part)
 }
 
-func (z *group) sumRange(lo, hi int) {
+func (z group) sumRange(lo, hi int) {
 	a, b := z.chunks(lo, hi)
 	if z.tier >= AVX512 {
 		sumAbsAVX512(&z.part[lo], &z.w[a], b-a)
@@ -137,23 +156,34 @@ func (z *group) sumRange(lo, hi int) {
 }
 
 // codes: q = clip(roundEven(w/scale)). It returns the bits of the largest |w|, NaN last, or of some that is not finite.
-func (z *group) codes(scale float32, levels int) uint32 {
+func (z group) codes(scale float32, levels int) uint32 {
 	cut1, cut2, ok := cuts(scale, levels)
 	if len(z.w) <= smallGroup {
 		return z.codesRange(0, len(z.w), scale, levels, cut1, cut2, ok)
 	}
-	var top atomic.Uint32
-	n := len(z.part)
-	z.split(n, 5*device.LaneChunk, func(lo, hi int) {
-		a, b := z.chunks(n-hi, n-lo) // from the end, which sum left in cache
-		if bits := z.codesRange(a, b, scale, levels, cut1, cut2, ok); !finite(bits) {
-			top.Store(bits)
-		}
-	})
-	return top.Load()
+	e := encoding{z, scale, levels, cut1, cut2, ok, new(atomic.Uint32)}
+	split(z.Device, len(z.part), 5*device.LaneChunk, e, encoding.run)
+	return e.top.Load()
 }
 
-func (z *group) codesRange(a, b int, scale float32, levels int, cut1, cut2 float32, byCuts bool) uint32 {
+type encoding struct {
+	group
+	scale      float32
+	levels     int
+	cut1, cut2 float32
+	byCuts     bool
+	top        *atomic.Uint32
+}
+
+func (e encoding) run(lo, hi int) {
+	n := len(e.part)
+	a, b := e.chunks(n-hi, n-lo) // from the end, which sum left in cache
+	if bits := e.codesRange(a, b, e.scale, e.levels, e.cut1, e.cut2, e.byCuts); !finite(bits) {
+		e.top.Store(bits)
+	}
+}
+
+func (z group) codesRange(a, b int, scale float32, levels int, cut1, cut2 float32, byCuts bool) uint32 {
 	q, w, n := &z.q[a], &z.w[a], b-a
 	switch {
 	case byCuts && z.tier >= AVX512:
@@ -193,18 +223,28 @@ func cut(scale float32, k float64) float32 {
 }
 
 // signs: q = sign(w) where |w| > cut, else 0. It returns how many are kept and device.LaneSum of their |w|.
-func (z *group) signs(cut float32) (kept int, sum float64) {
+func (z group) signs(cut float32) (kept int, sum float64) {
 	if len(z.w) <= smallGroup {
 		kept = z.signsRange(0, len(z.part), cut)
 		return kept, total(z.part)
 	}
-	var n atomic.Int64
-	chunks := len(z.part)
-	z.split(chunks, 5*device.LaneChunk, func(lo, hi int) { n.Add(int64(z.signsRange(chunks-hi, chunks-lo, cut))) })
-	return int(n.Load()), total(z.part)
+	s := signing{z, cut, new(atomic.Int64)}
+	split(z.Device, len(z.part), 5*device.LaneChunk, s, signing.run)
+	return int(s.kept.Load()), total(z.part)
 }
 
-func (z *group) signsRange(lo, hi int, cut float32) int {
+type signing struct {
+	group
+	cut  float32
+	kept *atomic.Int64
+}
+
+func (s signing) run(lo, hi int) {
+	n := len(s.part)
+	s.kept.Add(int64(s.signsRange(n-hi, n-lo, s.cut)))
+}
+
+func (z group) signsRange(lo, hi int, cut float32) int {
 	a, b := z.chunks(lo, hi)
 	if z.tier >= AVX512 {
 		return int(signsAVX512(&z.q[a], &z.part[lo], &z.w[a], b-a, cut))
@@ -226,12 +266,28 @@ func (d *Device) Dequantize(y, codes, scale device.Mem, rows, cols int) {
 
 // dequantize: y = codes * scale; scale has one element or one a row.
 func (d *Device) dequantize(y []float32, codes []int8, scale []float32, rows, cols int) {
-	f := wide(d, dequantizeAVX512, dequantizeAVX2)
+	x := dequantize{d, y, codes, scale, cols}
 	if len(scale) == 1 {
-		d.split(rows*cols, 5, func(lo, hi int) { f(&y[lo], &codes[lo], &scale[0], 1, hi-lo, 0) })
-		return
+		split(d, rows*cols, 5, x, dequantize.all)
+	} else {
+		split(d, rows, 5*cols, x, dequantize.rows)
 	}
-	d.split(rows, 5*cols, func(lo, hi int) { f(&y[lo*cols], &codes[lo*cols], &scale[lo], hi-lo, cols, 1) })
+}
+
+type dequantize struct {
+	d     *Device
+	y     []float32
+	codes []int8
+	scale []float32
+	cols  int
+}
+
+func (x dequantize) all(lo, hi int) {
+	wide(x.d, dequantizeAVX512, dequantizeAVX2)(&x.y[lo], &x.codes[lo], &x.scale[0], 1, hi-lo, 0)
+}
+
+func (x dequantize) rows(lo, hi int) {
+	wide(x.d, dequantizeAVX512, dequantizeAVX2)(&x.y[lo*x.cols], &x.codes[lo*x.cols], &x.scale[lo], hi-lo, x.cols, 1)
 }
 
 func (d *Device) LSQGrad(dscale, dq, w, scale device.Mem, rows, cols, levels int, alpha float32) {
@@ -244,15 +300,25 @@ func (d *Device) LSQGrad(dscale, dq, w, scale device.Mem, rows, cols, levels int
 	chunks := ceil(n, device.LaneChunk)
 	s := scratch.Get[float64](len(s0) * chunks)
 	defer s.Free()
-	part, f := s.X, wide(d, lsqAVX512, lsqAVX2)
-	d.split(len(part), 8*min(n, device.LaneChunk), func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			g, c := i/chunks, i%chunks*device.LaneChunk
-			at := g*n + c
-			f(&part[i], &dq0[at], &w0[at], min(n-c, device.LaneChunk), s0[g], float32(levels))
-		}
-	})
+	split(d, len(s.X), 8*min(n, device.LaneChunk), lsqGrad{d, s.X, dq0, w0, s0, n, chunks, float32(levels)}, lsqGrad.run)
 	for g := range ds0 {
-		ds0[g] += alpha * float32(total(part[g*chunks:(g+1)*chunks]))
+		ds0[g] += alpha * float32(total(s.X[g*chunks:(g+1)*chunks]))
+	}
+}
+
+type lsqGrad struct {
+	d         *Device
+	part      []float64
+	dq, w, s  []float32
+	n, chunks int // of a group
+	levels    float32
+}
+
+func (l lsqGrad) run(lo, hi int) {
+	f := wide(l.d, lsqAVX512, lsqAVX2)
+	for i := lo; i < hi; i++ {
+		g, c := i/l.chunks, i%l.chunks*device.LaneChunk
+		at := g*l.n + c
+		f(&l.part[i], &l.dq[at], &l.w[at], min(l.n-c, device.LaneChunk), l.s[g], l.levels)
 	}
 }

@@ -10,16 +10,23 @@ const philoxBlock = 64
 // philoxSplit calls full on whole blocks and rest on what is left, less than one: ranges of n elements. A counter of
 // [device.Philox] is four elements.
 func (d *Device) philoxSplit(n, bytes int, full, rest func(lo, hi int)) {
-	d.split(ceil(n, philoxBlock), philoxBlock*bytes, func(lo, hi int) {
-		lo, hi = lo*philoxBlock, min(hi*philoxBlock, n)
-		end := lo + (hi-lo)/philoxBlock*philoxBlock
-		if lo < end {
-			full(lo, end)
-		}
-		if end < hi {
-			rest(end, hi)
-		}
-	})
+	split(d, ceil(n, philoxBlock), philoxBlock*bytes, philox{n, full, rest}, philox.run)
+}
+
+type philox struct {
+	n          int
+	full, rest func(lo, hi int)
+}
+
+func (p philox) run(lo, hi int) {
+	lo, hi = lo*philoxBlock, min(hi*philoxBlock, p.n)
+	end := lo + (hi-lo)/philoxBlock*philoxBlock
+	if lo < end {
+		p.full(lo, end)
+	}
+	if end < hi {
+		p.rest(end, hi)
+	}
 }
 
 // philoxFill calls fill on whole blocks of y, which begin at element at; the last one by way of a buffer.

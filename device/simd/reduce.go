@@ -15,12 +15,19 @@ func (d *Device) SumSquares(dst, x device.Mem) {
 	}
 	s := scratch.Get[float64](ceil(len(x0), device.LaneChunk))
 	defer s.Free()
-	part, f := s.X, wide(d, sumSquaresAVX512, sumSquaresAVX2)
-	d.split(len(part), 4*device.LaneChunk, func(lo, hi int) {
-		x := x0[lo*device.LaneChunk : min(len(x0), hi*device.LaneChunk)]
-		f(&part[lo], &x[0], len(x))
-	})
-	y[0] += float32(total(part))
+	split(d, len(s.X), 4*device.LaneChunk, sumSquares{d, s.X, x0}, sumSquares.run)
+	y[0] += float32(total(s.X))
+}
+
+type sumSquares struct {
+	d    *Device
+	part []float64
+	x    []float32
+}
+
+func (s sumSquares) run(lo, hi int) {
+	x := s.x[lo*device.LaneChunk : min(len(s.x), hi*device.LaneChunk)]
+	wide(s.d, sumSquaresAVX512, sumSquaresAVX2)(&s.part[lo], &x[0], len(x))
 }
 
 // total adds chunk sums in order.

@@ -20,16 +20,26 @@ func (d *Device) RMSNorm(y, inv, x, gain device.Mem, rows, cols int, eps float32
 	g0, b2 := orFill(gain.F32(), cols, 1)
 	defer b1.Free()
 	defer b2.Free()
-	f := wide(d, rmsNormAVX512, rmsNormAVX2)
-	d.split(rows, 8*cols, func(lo, hi int) {
-		f(&y0[lo*cols], &inv0[lo], &x0[lo*cols], &g0[0], hi-lo, cols, float32(1/float64(cols)), eps)
-		for i := lo; i < hi; i++ {
-			if !squarable(inv0[i]) {
-				a, b := i*cols, (i+1)*cols
-				d.Device.RMSNorm(y.Slice(a, b), inv.Slice(i, i+1), x.Slice(a, b), gain, 1, cols, eps)
-			}
+	split(d, rows, 8*cols, rmsNorm{d, y, inv, x, gain, y0, inv0, x0, g0, cols, eps}, rmsNorm.run)
+}
+
+type rmsNorm struct {
+	d                *Device
+	y, inv, x, gain  device.Mem
+	y0, inv0, x0, g0 []float32
+	cols             int
+	eps              float32
+}
+
+func (r rmsNorm) run(lo, hi int) {
+	n := r.cols
+	f := wide(r.d, rmsNormAVX512, rmsNormAVX2)
+	f(&r.y0[lo*n], &r.inv0[lo], &r.x0[lo*n], &r.g0[0], hi-lo, n, float32(1/float64(n)), r.eps)
+	for i := lo; i < hi; i++ {
+		if !squarable(r.inv0[i]) {
+			r.d.Device.RMSNorm(r.y.Slice(i*n, (i+1)*n), r.inv.Slice(i, i+1), r.x.Slice(i*n, (i+1)*n), r.gain, 1, n, r.eps)
 		}
-	})
+	}
 }
 
 // squarable reports whether the squares of a row that made inv fit float32, with room to both sides. The rows that do
@@ -53,21 +63,28 @@ func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols 
 		part = scratch.Get[float32](blocks * cols)
 		defer part.Free()
 	}
-	grad, sum := wide(d, rmsNormGradAVX512, rmsNormGradAVX2), wide(d, rmsNormGainAVX512, rmsNormGainAVX2)
-	recip := float32(1 / float64(cols))
-	d.split(blocks, 16*rowBlock*cols, func(lo, hi int) {
-		for b := lo; b < hi; b++ { // the second routine finds the block in cache
-			i, n := b*rowBlock, min(rowBlock, rows-b*rowBlock)
-			at := i * cols
-			if dx0 != nil {
-				grad(&dx0[at], &dy0[at], &x0[at], &g0[0], &inv0[i], n, cols, recip)
-			}
-			if dg0 != nil {
-				sum(&part.X[b*cols], &dy0[at], &x0[at], &inv0[i], n, cols)
-			}
-		}
-	})
+	split(d, blocks, 16*rowBlock*cols, rmsNormGrad{d, dx0, part.X, dy0, x0, g0, inv0, rows, cols}, rmsNormGrad.run)
 	if dg0 != nil {
 		d.addSum(dg0[:cols], 1, part.X)
+	}
+}
+
+type rmsNormGrad struct {
+	d                       *Device
+	dx, part, dy, x, g, inv []float32
+	rows, cols              int
+}
+
+func (r rmsNormGrad) run(lo, hi int) {
+	grad, sum := wide(r.d, rmsNormGradAVX512, rmsNormGradAVX2), wide(r.d, rmsNormGainAVX512, rmsNormGainAVX2)
+	for b := lo; b < hi; b++ { // the second routine finds the block in cache
+		i, n := b*rowBlock, min(rowBlock, r.rows-b*rowBlock)
+		at := i * r.cols
+		if r.dx != nil {
+			grad(&r.dx[at], &r.dy[at], &r.x[at], &r.g[0], &r.inv[i], n, r.cols, float32(1/float64(r.cols)))
+		}
+		if r.part != nil {
+			sum(&r.part[b*r.cols], &r.dy[at], &r.x[at], &r.inv[i], n, r.cols)
+		}
 	}
 }

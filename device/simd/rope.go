@@ -27,11 +27,20 @@ func (d *Device) RoPE(y, x, table device.Mem, s device.RoPEShape) {
 	if s.Inverse {
 		sign = 1 << 31
 	}
-	d.split(s.Rows, 8*row, func(lo, hi int) {
-		for r := lo; r < hi; r++ {
-			pos := s.Offset + r%s.Seq
-			t := t0[pos*s.Dim:][:s.Dim]
-			turn(&y0[r*row], &x0[r*row], &t[0], s.Heads, s.Dim/2, sign)
-		}
-	})
+	split(d, s.Rows, 8*row, rope{turn, y0, x0, t0, s, sign}, rope.run)
+}
+
+type rope struct {
+	turn        func(y, x, table *float32, heads, half int, sign uint32)
+	y, x, table []float32
+	s           device.RoPEShape
+	sign        uint32
+}
+
+func (p rope) run(lo, hi int) {
+	row := p.s.Heads * p.s.Dim
+	for r := lo; r < hi; r++ {
+		t := p.table[(p.s.Offset+r%p.s.Seq)*p.s.Dim:][:p.s.Dim]
+		p.turn(&p.y[r*row], &p.x[r*row], &t[0], p.s.Heads, p.s.Dim/2, p.sign)
+	}
 }

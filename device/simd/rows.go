@@ -25,24 +25,33 @@ func (d *Device) SumRows(dst, x device.Mem, alpha float32, groups, rows, cols in
 	blocks, strips := ceil(rows, rowBlock), ceil(cols, stripCols)
 	s := scratch.Get[float32](groups * blocks * cols)
 	defer s.Free()
-	part, sum := s.X, wide(d, sumRowsAVX512, sumRowsAVX2)
-	d.split(groups*blocks*strips, 4*min(rows, rowBlock)*min(cols, stripCols), func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			j, b, g := i%strips*stripCols, i/strips%blocks, i/strips/blocks
-			at, n := g*rows+b*rowBlock, min(rowBlock, rows-b*rowBlock)
-			sum(&part[(g*blocks+b)*cols+j], &x0[at*cols+j], n, min(stripCols, cols-j), cols)
-		}
-	})
-	n := blocks * cols
-	if groups == 1 { // a bias
-		d.addSum(y[:cols], alpha, part)
-		return
+	r := sumRows{d, y, s.X, x0, alpha, rows, cols, blocks, strips}
+	split(d, groups*blocks*strips, 4*min(rows, rowBlock)*min(cols, stripCols), r, sumRows.sum)
+	split(d, groups, 8*blocks*cols, r, sumRows.add)
+}
+
+// sumRows is y += alpha * the sum of rows of x: part has the sums of blocks.
+type sumRows struct {
+	d                          *Device
+	y, part, x                 []float32
+	alpha                      float32
+	rows, cols, blocks, strips int
+}
+
+func (r sumRows) sum(lo, hi int) {
+	f := wide(r.d, sumRowsAVX512, sumRowsAVX2)
+	for i := lo; i < hi; i++ {
+		j, b, g := i%r.strips*stripCols, i/r.strips%r.blocks, i/r.strips/r.blocks
+		at, n := g*r.rows+b*rowBlock, min(rowBlock, r.rows-b*rowBlock)
+		f(&r.part[(g*r.blocks+b)*r.cols+j], &r.x[at*r.cols+j], n, min(stripCols, r.cols-j), r.cols)
 	}
-	d.split(groups, 8*n, func(lo, hi int) {
-		for g := lo; g < hi; g++ {
-			d.addSum(y[g*cols:(g+1)*cols], alpha, part[g*n:(g+1)*n])
-		}
-	})
+}
+
+func (r sumRows) add(lo, hi int) {
+	n := r.blocks * r.cols
+	for g := lo; g < hi; g++ {
+		r.d.addSum(r.y[g*r.cols:(g+1)*r.cols], r.alpha, r.part[g*n:(g+1)*n])
+	}
 }
 
 // addSum: y += alpha * the sum of the rows of part, which it overwrites.

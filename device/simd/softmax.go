@@ -13,8 +13,22 @@ func (d *Device) Softmax(y, x device.Mem, rows, cols int) {
 	if d.Failed() || y0 == nil {
 		return
 	}
-	f := wide(d, softmaxAVX512, softmaxAVX2)
-	d.split(rows, 8*cols, func(lo, hi int) { f(&y0[lo*cols], &x0[lo*cols], hi-lo, cols) })
+	split(d, rows, 8*cols, softmax{d, y0, x0, nil, cols}, softmax.run)
+}
+
+type softmax struct {
+	d       *Device
+	y, x, z []float32 // y of x, or the gradient y += of x with respect to z
+	cols    int
+}
+
+func (s softmax) run(lo, hi int) {
+	wide(s.d, softmaxAVX512, softmaxAVX2)(&s.y[lo*s.cols], &s.x[lo*s.cols], hi-lo, s.cols)
+}
+
+func (s softmax) grad(lo, hi int) {
+	at := lo * s.cols
+	wide(s.d, softmaxGradAVX512, softmaxGradAVX2)(&s.y[at], &s.x[at], &s.z[at], hi-lo, s.cols)
 }
 
 func (d *Device) SoftmaxGrad(dx, dy, y device.Mem, rows, cols int) {
@@ -26,8 +40,7 @@ func (d *Device) SoftmaxGrad(dx, dy, y device.Mem, rows, cols int) {
 	if d.Failed() || dx0 == nil {
 		return
 	}
-	f := wide(d, softmaxGradAVX512, softmaxGradAVX2)
-	d.split(rows, 16*cols, func(lo, hi int) { f(&dx0[lo*cols], &dy0[lo*cols], &y0[lo*cols], hi-lo, cols) })
+	split(d, rows, 16*cols, softmax{d, dx0, dy0, y0, cols}, softmax.grad)
 }
 
 // expRow: y[i] = exp(x[i]*scale - top) for i < len(y), not empty; it returns the sum of y. y may be x.

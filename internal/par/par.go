@@ -43,14 +43,55 @@ func For(threads, n, grain int, f func(lo, hi int)) {
 	}
 }
 
-// Each is For with an argument for f: a function that captures nothing costs no memory where it runs inline.
+// Each is For with an argument for f: where f captures nothing, a call costs no memory.
 func Each[A any](threads, n, grain int, a A, f func(a A, lo, hi int)) {
-	if n > 0 && (threads == 1 || n <= grain) {
-		f(a, 0, n)
+	Steps(threads, n, grain, n, a, f)
+}
+
+// Steps is Each with ranges of at most the given length.
+func Steps[A any](threads, n, grain, most int, a A, f func(a A, lo, hi int)) {
+	most = max(most, 1)
+	if threads == 1 || n <= grain {
+		for lo := 0; lo < n; lo += most {
+			f(a, lo, min(lo+most, n))
+		}
 		return
 	}
-	shared := a // on the heap only here
-	For(threads, n, grain, func(lo, hi int) { f(shared, lo, hi) })
+	p := callsWith[A]()
+	c := p.Get().(*call[A])
+	c.a, c.f, c.most = a, f, most
+	For(threads, n, grain, c.run)
+	*c = call[A]{run: c.run}
+	p.Put(c)
+}
+
+// A call of Steps that more than one goroutine may run.
+type call[A any] struct {
+	a    A
+	f    func(a A, lo, hi int)
+	most int
+	run  func(lo, hi int) // bound once
+}
+
+func (c *call[A]) ranges(lo, hi int) {
+	for ; lo < hi; lo += c.most {
+		c.f(c.a, lo, min(lo+c.most, hi))
+	}
+}
+
+var calls sync.Map // pools of calls, by a nil pointer to their argument
+
+func callsWith[A any]() *sync.Pool {
+	key := any((*A)(nil))
+	p, ok := calls.Load(key)
+	if !ok {
+		p, _ = calls.LoadOrStore(key, &sync.Pool{New: func() any {
+			c := new(call[A])
+			c.run = c.ranges
+			return c
+		}})
+	}
+	return p.(*sync.Pool)
 }
 
 // A loop is one call of For.

@@ -155,6 +155,41 @@ func TestForAllocates(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { For(4, 64, 1, f) }); n != 0 {
 		t.Errorf("%.1f allocations, want none", n)
 	}
+	x, y := make([]int, 64), make([]float32, 64) // arguments of two types
+	for _, threads := range []int{1, 4} {
+		if n := testing.AllocsPerRun(100, func() {
+			Each(threads, 64, 1, x, func(x []int, lo, hi int) { clear(x[lo:hi]) })
+			Steps(threads, 64, 1, 3, y, func(y []float32, lo, hi int) { clear(y[lo:hi]) })
+		}); n != 0 {
+			t.Errorf("%d threads: %.1f allocations with arguments, want none", threads, n)
+		}
+	}
+}
+
+// TestSteps: every index exactly once, in ranges that are no longer than allowed.
+func TestSteps(t *testing.T) {
+	for _, threads := range []int{0, 1, 2, 7} {
+		for _, n := range []int{-1, 0, 1, 5, 64, 1000} {
+			for _, grain := range []int{-1, 1, 100} {
+				for _, most := range []int{-1, 1, 3, 5000} {
+					seen := make([]atomic.Int32, max(n, 0))
+					Steps(threads, n, grain, most, seen, func(seen []atomic.Int32, lo, hi int) {
+						if lo < 0 || lo >= hi || hi > n || hi-lo > max(most, 1) {
+							t.Errorf("threads %d, n %d, grain %d, most %d: range [%d, %d)", threads, n, grain, most, lo, hi)
+						}
+						for i := lo; i < hi; i++ {
+							seen[i].Add(1)
+						}
+					})
+					for i := range seen {
+						if c := seen[i].Load(); c != 1 {
+							t.Fatalf("threads %d, n %d, grain %d, most %d: index %d visited %d times", threads, n, grain, most, i, c)
+						}
+					}
+				}
+			}
+		}
+	}
 }
 
 // BenchmarkFor: the cost of the call itself, and of a series of kernels of about 20 us with pauses between them.
