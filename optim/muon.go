@@ -11,9 +11,8 @@ import (
 // Muon updates hidden matrices along their orthogonalised Nesterov momentum (Jordan et al. 2024; steepest descent in
 // the spectral norm, Bernstein and Newhouse 2024, arXiv 2409.20325) and all other parameters by AdamW:
 //
-//	m = mu*m + g;  u = g + mu*m;  w -= LR * sqrt(max(1, rows/cols)) * orthogonal(u)
+//	m = Momentum*m + g;  u = g + Momentum*m;  w -= LR * sqrt(max(1, rows/cols)) * orthogonal(u)
 //
-// mu is Momentum, to which it rises from 0.85 over the first 300 steps: early gradients are soon out of date.
 // orthogonal(u) is five Newton-Schulz iterations X = aX + (bA + cA^2)X, A = X Xᵀ, from X = u/||u||, with products in
 // bfloat16 where the device is faster with them.
 type Muon struct {
@@ -63,7 +62,7 @@ func (o *Muon) directions(gradScale float32, each func(p Param, x *tensor.Tensor
 	if len(o.ps) == 0 {
 		return
 	}
-	mu := o.momentum()
+	mu := o.cfg.Momentum
 	o.norms.zero()
 	for i, p := range o.ps {
 		if !p.Value.HasGrad() {
@@ -86,13 +85,6 @@ func (o *Muon) directions(gradScale float32, each func(p Param, x *tensor.Tensor
 		each(p, x, float32(math.Sqrt(max(1, float64(x.Dim(0))/float64(x.Dim(1))))))
 		o.pool.Put(x)
 	}
-}
-
-// momentum is mu at this step.
-func (o *Muon) momentum() float32 {
-	const first, rise = 0.85, 300
-	left := max(0, 1-float32(o.rest.steps)/rise)
-	return o.cfg.Momentum - left*max(0, o.cfg.Momentum-first)
 }
 
 // orthogonal takes u over and returns the nearest semi-orthogonal matrix, roughly: singular values within about 0.7 to

@@ -60,12 +60,12 @@ type Config struct {
 	// LR is the base learning rate (muon 0.02, adamw 5e-3, sgd 0.1, trust: at the bounds, lamb 0.015, prodigy 1,
 	// schedulefree 3e-3, hypergradient 1e-3, where it starts).
 	LR       float32 `json:"lr,omitempty"`
-	Momentum float32 `json:"momentum,omitempty"` // muon 0.95, after a rise; sgd 0.9
+	Momentum float32 `json:"momentum,omitempty"` // muon 0.95, sgd 0.9
 	Beta1    float32 `json:"beta1,omitempty"`    // of the first moment (0.9); schedulefree: share of the average in y
 	Beta2    float32 `json:"beta2,omitempty"`    // of the second moment (0.95, schedulefree 0.999)
 	Eps      float32 `json:"eps,omitempty"`      // beside the root of the second moment (1e-8)
 	Decay    float32 `json:"decay,omitempty"`    // decoupled weight decay of matrices (0)
-	// AdamLR is the learning rate of the parameters that Muon leaves to AdamW (LR/2).
+	// AdamLR is the learning rate of the parameters that Muon leaves to AdamW (LR/4).
 	AdamLR float32 `json:"adam_lr,omitempty"`
 	Trust  Trust   `json:"trust,omitzero"`
 	// D0 is Prodigy's first estimate of the distance to a solution (1e-6).
@@ -88,7 +88,7 @@ func (c Config) WithDefaults() Config {
 	case "muon":
 		def(&c.LR, 0.02)
 		def(&c.Momentum, 0.95)
-		def(&c.AdamLR, c.LR/2)
+		def(&c.AdamLR, c.LR/4)
 	case "sgd":
 		def(&c.LR, 0.1)
 		def(&c.Momentum, 0.9)

@@ -186,9 +186,6 @@ func TestFormulas(t *testing.T) {
 							}
 						case c.Name == "muon" && shapes[i].matrix:
 							mu, u := float64(c.Momentum), make([]float64, len(w[i]))
-							if mu > 0.85 { // rises over 300 steps
-								mu = 0.85 + (mu-0.85)*float64(step+1)/300
-							}
 							for j := range u {
 								g := float64(grads[i][j]) * s
 								m[i][j] = mu*m[i][j] + g
@@ -482,7 +479,7 @@ func TestConfig(t *testing.T) {
 		}
 	}
 	c := optim.Config{LR: 0.04}.WithDefaults()
-	if c.Name != "muon" || c.AdamLR != 0.02 || c.Momentum != 0.95 || c.Beta1 != 0.9 || c.Beta2 != 0.95 || c.Eps != 1e-8 {
+	if c.Name != "muon" || c.AdamLR != 0.01 || c.Momentum != 0.95 || c.Beta1 != 0.9 || c.Beta2 != 0.95 || c.Eps != 1e-8 {
 		t.Errorf("defaults are %+v", c)
 	}
 	if c := (optim.Config{Name: "adamw"}).WithDefaults(); c.LR != 5e-3 || c.AdamLR != 0 {
