@@ -223,6 +223,35 @@ func TestPackedLinear(t *testing.T) {
 	}
 }
 
+// The value is q, whatever w is; dw += dq*s.
+func TestRescaled(t *testing.T) {
+	const out, in = 3, 5
+	for name, dev := range devices(t) {
+		w, q := param(dev, 1, out, in), tensor.FromFloats(dev, floats(2, out*in), out, in)
+		s := tensor.FromFloats(dev, floats(3, in), in)
+		dq, want := floats(4, out*in), make([]float64, out*in)
+		tp := autograd.Tape{Pool: pool(dev), Grad: true}
+		for range 2 { // gradients add up
+			y := tp.Rescaled(w, q, s)
+			near(t, name+" y", y.T.Floats(), wide(q.Floats()), 0)
+			weighted(&tp, y, dq)
+			tp.Reset()
+			for i := range want {
+				want[i] += float64(dq[i]) * float64(s.Floats()[i%in])
+			}
+			near(t, name+" dw", w.Grad.Floats(), want, 1e-6)
+		}
+		w.Freeze(true)
+		if tp.Rescaled(w, q, s).WantsGrad() {
+			t.Errorf("%s: a gradient that nobody wants", name)
+		}
+		tp.Reset()
+		if n := tp.Pool.InUse(); n != 0 {
+			t.Errorf("%d bytes in use", n)
+		}
+	}
+}
+
 func TestLSQ(t *testing.T) {
 	const out, in = 3, 5
 	for _, levels := range []int{1, 2} {

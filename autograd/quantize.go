@@ -87,6 +87,22 @@ func (t *Tape) LSQ(w, scale *Value, levels int) *Value {
 	return out
 }
 
+// Rescaled is q, which holds w[..., c] * s[c], as a value whose gradient moves w: dw += dq*s, s (C). The tape takes
+// neither q nor s over.
+func (t *Tape) Rescaled(w *Value, q, s *tensor.Tensor) *Value {
+	if !t.grads(w) {
+		return t.value(Value{T: q})
+	}
+	out := t.view(q)
+	t.push(out, func() {
+		full := t.floats(w, w.Shape()...)
+		tensor.AddRows(full, nil, s, 1)
+		tensor.MulAdd(t.grad(w), out.Grad, full)
+		t.free(full)
+	})
+	return out
+}
+
 // Temp takes memory from the tape's pool that lives until Reset: scratch for an operation's own constants.
 func (t *Tape) Temp(like *Value, typ device.Type, shape ...int) *tensor.Tensor {
 	y := t.take(like.Device(), typ, shape...)

@@ -18,6 +18,35 @@ func (t *Tape) AddRows(x, b *Value) *Value {
 	return out
 }
 
+// MulRows: y[..., c] = x[..., c] * s[c], x (..., C), s (C). dx += dy*s; ds[c] += sum of dy*x. Devices have no such
+// kernel: s is repeated for every row first.
+func (t *Tape) MulRows(x, s *Value) *Value {
+	if s.T.Dims() != 1 {
+		panic(&tensor.ShapeError{Op: "MulRows", Why: "is not (C)", Shapes: [][]int{s.Shape()}})
+	}
+	y := t.floats(x, x.Shape()...)
+	tensor.AddRows(y, nil, s.T, 1)
+	tensor.Mul(y, y, x.T)
+	if !t.grads(x, s) {
+		return t.constant(y)
+	}
+	out := t.result(y)
+	t.push(out, func() {
+		full := t.floats(x, x.Shape()...)
+		if ds := t.grad(s); ds != nil {
+			tensor.Mul(full, out.Grad, x.T)
+			tensor.SumRows(ds, full, 1)
+		}
+		if x.wants {
+			tensor.AddRows(full, nil, s.T, 1)
+			tensor.Mul(out.Grad, out.Grad, full)
+			t.pass(x, out)
+		}
+		t.free(full)
+	})
+	return out
+}
+
 // MeanRows: y[b,c] = mean over r of x[b,r,c], x (B, R, C): average pooling. dx[b,r,c] += dy[b,c]/R.
 func (t *Tape) MeanRows(x *Value) *Value {
 	if x.T.Dims() != 3 {

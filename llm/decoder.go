@@ -84,7 +84,8 @@ func NewDecoder(m *Model, c DecoderConfig) (*Decoder, error) {
 	return d, dev.Sync()
 }
 
-// packed reports whether all layers of the blocks are frozen and do nothing but quantize and multiply.
+// packed reports whether all layers of the blocks are frozen and do nothing but quantize and multiply, those that read
+// one input with the same column scales.
 func (m *Model) packed() bool {
 	n := 0
 	for _, l := range m.Linears() {
@@ -92,6 +93,13 @@ func (m *Model) packed() bool {
 			return false
 		}
 		n++
+	}
+	for _, b := range m.Blocks {
+		for _, r := range b.readers() {
+			if _, ok := r.columns(); !ok {
+				return false
+			}
+		}
 	}
 	return n > 0
 }
@@ -191,7 +199,7 @@ func (d *Decoder) step(a *activations, ids []int32, logits []float32) {
 	tensor.Gather(a.x, d.m.Embed.Weight.T, a.ids)
 	for i, b := range d.m.Blocks {
 		at := b.Attn
-		a.quantize(a.codes, a.rmsNorm(b.AttnNorm, a.x))
+		a.quantize(a.codes, a.rmsNorm(b.AttnNorm, a.x), at.Q)
 		a.linear(a.q, a.codes, at.Q)
 		a.linear(a.k, a.codes, at.K)
 		a.linear(a.v, a.codes, at.V)
@@ -210,11 +218,11 @@ func (d *Decoder) step(a *activations, ids []int32, logits []float32) {
 		if at.SubNorm != nil {
 			y = a.rmsNorm(at.SubNorm, y)
 		}
-		a.quantize(a.codes, y)
+		a.quantize(a.codes, y, at.Out)
 		a.linear(a.out, a.codes, at.Out)
 		tensor.Add(a.x, a.x, a.out)
 
-		a.quantize(a.codes, a.rmsNorm(b.MLPNorm, a.x))
+		a.quantize(a.codes, a.rmsNorm(b.MLPNorm, a.x), b.MLP.Up)
 		a.linear(a.up, a.codes, b.MLP.Up)
 		h := a.hidden
 		if b.MLP.Gate != nil {
@@ -227,7 +235,7 @@ func (d *Decoder) step(a *activations, ids []int32, logits []float32) {
 			tensor.RMSNorm(a.up, a.inv, h, b.MLP.SubNorm.Weight.T, c.Eps)
 			h = a.up
 		}
-		a.quantize(a.wide, h)
+		a.quantize(a.wide, h, b.MLP.Down)
 		a.linear(a.out, a.wide, b.MLP.Down)
 		tensor.Add(a.x, a.x, a.out)
 	}
@@ -257,6 +265,8 @@ type activations struct {
 	q, q2, k, k2, v  *tensor.Tensor // (b, n, H or KV, D)
 	gate, up, hidden *tensor.Tensor // (R, hidden)
 	codes, wide, xs  *tensor.Tensor // int8 (R, C), int8 (R, hidden), and their scales (R)
+	scaled           *tensor.Tensor // (R, C): times column scales; nil without
+	scaledWide       *tensor.Tensor // (R, hidden)
 	inv, invQ, invK  *tensor.Tensor // of the norms
 	last, lastNorm   *tensor.Tensor // (b, C)
 	invLast, logits  *tensor.Tensor // (b), (b, V)
@@ -282,6 +292,9 @@ func newActivations(m *Model, b, n int) *activations {
 	a.k, a.k2, a.v = f(f32, b, n, kv, dim), f(f32, b, n, kv, dim), f(f32, b, n, kv, dim)
 	a.gate, a.up, a.hidden = f(f32, rows, c.Hidden), f(f32, rows, c.Hidden), f(f32, rows, c.Hidden)
 	a.codes, a.wide, a.xs = f(device.I8, rows, c.Width), f(device.I8, rows, c.Hidden), f(f32, rows)
+	if c.Quant.Columns > 1 {
+		a.scaled, a.scaledWide = f(f32, rows, c.Width), f(f32, rows, c.Hidden)
+	}
 	a.inv, a.invQ, a.invK = f(f32, rows), f(f32, rows*c.Heads), f(f32, rows*kv)
 	a.last, a.lastNorm, a.invLast, a.logits = f(f32, b, c.Width), f(f32, b, c.Width), f(f32, b), f(f32, b, c.Vocab)
 	return a
@@ -292,7 +305,19 @@ func (a *activations) rmsNorm(n *nn.RMSNorm, x *tensor.Tensor) *tensor.Tensor {
 	return a.norm
 }
 
-func (a *activations) quantize(codes, x *tensor.Tensor) { tensor.QuantizeRows(codes, a.xs, x) }
+// quantize makes codes of the input x of layer l.
+func (a *activations) quantize(codes, x *tensor.Tensor, l nn.Layer) {
+	if s := l.(*ternary.Linear).Columns; s != nil {
+		y := a.scaled
+		if codes == a.wide {
+			y = a.scaledWide
+		}
+		tensor.AddRows(y, nil, s.T, 1)
+		tensor.Mul(y, y, x)
+		x = y
+	}
+	tensor.QuantizeRows(codes, a.xs, x)
+}
 
 // linear multiplies what was quantized last.
 func (a *activations) linear(y, codes *tensor.Tensor, l nn.Layer) {

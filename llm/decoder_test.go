@@ -19,6 +19,7 @@ import (
 func frozen(t testing.TB, dev device.Device, c llm.Config) *llm.Model {
 	t.Helper()
 	m := build(t, dev, c)
+	m.Regroup()
 	if _, err := m.Freeze(); err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +47,7 @@ func TestDecoder(t *testing.T) {
 		"rows":    func(c *llm.Config) { c.Quant.PerRow = true },
 		"norms":   func(c *llm.Config) { c.Quant.SubNorm = true },
 		"floats":  func(c *llm.Config) { c.Quant.FloatActs = true },
+		"columns": func(c *llm.Config) { c.Quant.Columns = 3 },
 		"heads32": func(c *llm.Config) { c.Width, c.Heads, c.KVHeads, c.Hidden = 64, 2, 1, 96 },
 	} {
 		for _, dev := range []device.Device{cpu.New(0), devicetest.Opaque(cpu.New(1)), best(t)} {

@@ -65,8 +65,8 @@ func (c Config) ggufArch(typ gguf.Type) (string, error) {
 var fileTypes = map[gguf.Type]uint32{gguf.F32: 0, gguf.F16: 1, gguf.Q8_0: 7, gguf.BF16: 32, gguf.TQ1_0: 36, gguf.TQ2_0: 37}
 
 // WriteGGUF writes the model as it is now for llama.cpp, the layers of the blocks as typ, with a vocabulary of bytes.
-// Ternary types carry codes as they are, with exact scales beside them. The embedding is F32 if typ is, else F16. What
-// the format or llama.cpp cannot express is an error that says what comes near.
+// Ternary types carry codes as they are, with exact scales beside them; column scales go into the norms before. The
+// embedding is F32 if typ is, else F16. What the format or llama.cpp cannot express is an error that says what comes near.
 func (m *Model) WriteGGUF(w io.Writer, typ gguf.Type) error {
 	c := m.cfg
 	arch, err := c.ggufArch(typ)
@@ -82,6 +82,12 @@ func (m *Model) WriteGGUF(w io.Writer, typ gguf.Type) error {
 	}
 	if packed && c.Quant.PerRow {
 		return fmt.Errorf("llm: type %s has one scale for a matrix, not one per row; use F16", typ)
+	}
+	var gains map[string][]float32
+	if packed {
+		if gains, err = m.foldedGains(); err != nil {
+			return err
+		}
 	}
 	hidden := c.Hidden // channels of zeros fill it up to whole blocks
 	if typ == gguf.TQ1_0 || typ == gguf.TQ2_0 {
@@ -102,7 +108,7 @@ func (m *Model) WriteGGUF(w io.Writer, typ gguf.Type) error {
 	}
 	inside := map[string]bool{}
 	for l := range m.weights() {
-		inside[l.name+".weight"], inside[l.name+".scale"] = true, true
+		inside[l.name+".weight"], inside[l.name+".scale"], inside[l.name+".columns"] = true, true, true
 		name, dims := ggufName(l.name+".weight"), []int{l.in, l.out}
 		turn := arch == "llama" && (strings.HasSuffix(l.name, "attn.q") || strings.HasSuffix(l.name, "attn.k"))
 		if packed {
@@ -159,7 +165,11 @@ func (m *Model) WriteGGUF(w io.Writer, typ gguf.Type) error {
 		if len(dims) > 1 {
 			as = wide
 		}
-		if err := float(ggufName(name), as, dims, v.T.Floats()); err != nil {
+		x, ok := gains[name]
+		if !ok {
+			x = v.T.Floats()
+		}
+		if err := float(ggufName(name), as, dims, x); err != nil {
 			return err
 		}
 	}

@@ -121,6 +121,94 @@ func forward(m *llm.Model, ids []int32) []float32 {
 	return y
 }
 
+// Column scales go into the norms before the layers; where an input comes from none, floats have them.
+func TestGGUFColumns(t *testing.T) {
+	dev := cpu.New(0)
+	ids := tokens(7, 12, 256)
+	for _, a := range []string{"qwen3", "bitnet", "bitnet-b1.58"} {
+		c := exportable(arch(a))
+		c.Quant.Columns = 3
+		m := uneven(t, dev, c)
+		want := forward(m, ids)
+		typ := gguf.TQ2_0
+		if a == "bitnet-b1.58" {
+			typ = gguf.I2_S
+		}
+		if a == "qwen3" {
+			for _, err := range []error{m.WriteGGUF(new(bytes.Buffer), typ), m.WriteGGUF(new(bytes.Buffer), gguf.TQ1_0)} {
+				if err == nil || !strings.Contains(err.Error(), "block 0 that comes from no norm") ||
+					!strings.Contains(err.Error(), "write floats") {
+					t.Errorf("%v", err)
+				}
+			}
+			back, err := llm.ReadGGUF(dev, writeGGUF(t, m, gguf.F32), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			values := map[string][]float32{}
+			for name, v := range back.Params() {
+				values[name] = v.T.Floats()
+			}
+			for name, l := range m.Linears() {
+				p, err := l.Pack()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if w, err := p.Dequantize(); err != nil || !slices.Equal(values[name+".weight"], w) {
+					t.Errorf("%s: other floats, %v", name, err)
+				}
+			}
+			continue
+		}
+		back, err := llm.ReadGGUF(dev, writeGGUF(t, m, typ), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFolded(t, a, forward(back, ids), want)
+		dir := filepath.Join(t.TempDir(), "hf")
+		if err := m.WriteHF(dir, true); err != nil {
+			t.Fatal(err)
+		}
+		if back, err = llm.ReadHF(dev, dir, ""); err != nil {
+			t.Fatal(err)
+		}
+		checkFolded(t, a+", HF", forward(back, ids), want)
+	}
+}
+
+func checkFolded(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	worst := 0.0
+	for i, v := range got {
+		worst = max(worst, math.Abs(float64(v-want[i])))
+	}
+	if worst > 0.05 { // int8 activations may move by a step, and a GGUF's embedding is F16
+		t.Errorf("%s: logits differ by %g", what, worst)
+	}
+}
+
+// uneven is a model whose layers have columns of different sizes, in clusters.
+func uneven(t *testing.T, dev device.Device, c llm.Config) *llm.Model {
+	t.Helper()
+	m, err := llm.New(tensor.NewMaker(dev, 3), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range m.Linears() {
+		w := l.Weight.T.Floats()
+		for i := range w {
+			w[i] *= []float32{0.3, 1, 4}[i%l.Weight.Dim(1)*7%3]
+		}
+		l.Weight.T.SetFloats(w)
+		l.Weight.Changed()
+	}
+	before := forward(m, tokens(7, 12, 256))
+	if m.Regroup(); slices.Equal(before, forward(m, tokens(7, 12, 256))) {
+		t.Fatal("the clusters change nothing")
+	}
+	return m
+}
+
 // With the embedding in half precision to begin with, export and import are exact.
 func TestGGUFExact(t *testing.T) {
 	dev := cpu.New(0)

@@ -89,6 +89,13 @@ func (m *Model) WriteHF(dir string, packed bool) error {
 			return errors.New("llm: BitNet's layout packs four rows in one; a matrix here has a number of rows that 4 does not divide")
 		}
 	}
+	var gains map[string][]float32
+	if packed {
+		var err error
+		if gains, err = m.foldedGains(); err != nil {
+			return err
+		}
+	}
 	h := hfConfig{Architectures: []string{hfArchs[arch]}, ModelType: strings.TrimSuffix(arch, "-b1.58"), HiddenAct: "silu",
 		Width: c.Width, Hidden: c.Hidden, Depth: c.Depth, Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Width / c.Heads,
 		Context: c.Context, Vocab: c.Vocab, Eps: c.Eps, Theta: c.Theta, Tied: c.Tied, DType: "float32"}
@@ -101,7 +108,7 @@ func (m *Model) WriteHF(dir string, packed bool) error {
 	inside := map[string]bool{}
 	var tensors []safetensors.Tensor
 	for l := range m.weights() {
-		inside[l.name+".weight"], inside[l.name+".scale"] = true, true
+		inside[l.name+".weight"], inside[l.name+".scale"], inside[l.name+".columns"] = true, true, true
 		name := hfName(l.name + ".weight")
 		if !packed {
 			x, err := l.floats()
@@ -128,9 +135,14 @@ func (m *Model) WriteHF(dir string, packed bool) error {
 			safetensors.New(name+"_scale", []int{1}, p.Scales))
 	}
 	for name, v := range m.Params() {
-		if !inside[name] {
-			tensors = append(tensors, safetensors.New(hfName(name), v.T.Shape(), v.T.Floats()))
+		if inside[name] {
+			continue
 		}
+		x, ok := gains[name]
+		if !ok {
+			x = v.T.Floats()
+		}
+		tensors = append(tensors, safetensors.New(hfName(name), v.T.Shape(), x))
 	}
 	if err := m.Device().Sync(); err != nil {
 		return err

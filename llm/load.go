@@ -73,6 +73,7 @@ func load(dev device.Device, c Config, src source) (*Model, error) {
 		}
 		done = append(done, name+".weight", name+".scale") // a scale that LSQ learned is made from the weight
 		if v.codes == nil {
+			done = append(done, name+".columns") // so are column scales
 			if len(v.floats) != in*out {
 				return nil, fmt.Errorf("llm: %s has %d numbers for %d x %d", name, len(v.floats), out, in)
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"strconv"
 
 	"setun/autograd"
@@ -268,6 +269,79 @@ func (m *Model) SetLambda(lambda float32) {
 	for _, l := range m.Linears() {
 		l.SetLambda(lambda)
 	}
+}
+
+// A reader is what reads one input: ternary layers that share it, and the norm that it comes from, if there is one.
+type reader struct {
+	layers []*ternary.Linear
+	norm   *nn.RMSNorm
+	name   string // of the norm in the block
+}
+
+// readers are those of a block.
+func (b *Block) readers() []reader {
+	of := func(norm *nn.RMSNorm, name string, layers ...nn.Layer) reader {
+		r := reader{norm: norm, name: name}
+		for _, l := range layers {
+			if q, ok := l.(*ternary.Linear); ok {
+				r.layers = append(r.layers, q)
+			}
+		}
+		return r
+	}
+	a, f := b.Attn, b.MLP
+	return []reader{of(b.AttnNorm, "attn_norm", a.Q, a.K, a.V), of(a.SubNorm, "attn.sub_norm", a.Out),
+		of(b.MLPNorm, "mlp_norm", f.Gate, f.Up), of(f.SubNorm, "mlp.sub_norm", f.Down)}
+}
+
+// columns are the column scales that all layers of r share, nil for none; ok is false if they do not share them.
+func (r reader) columns() (s []float32, ok bool) {
+	for i, l := range r.layers {
+		var t []float32
+		if l.Columns != nil {
+			t = l.Columns.T.Floats()
+		}
+		if i == 0 {
+			s = t
+		}
+		if !slices.Equal(s, t) {
+			return nil, false
+		}
+	}
+	return s, true
+}
+
+// Regroup clusters the columns of the quantized layers, see ternary.Regroup: once for the layers that share an input.
+func (m *Model) Regroup() {
+	for _, b := range m.Blocks {
+		for _, r := range b.readers() {
+			ternary.Regroup(r.layers...)
+		}
+	}
+}
+
+// foldedGains are the gains of norms, by the names of Params, times the column scales of the layers that read them: for
+// formats without column scales. It is an error if a scaled input comes from no norm.
+func (m *Model) foldedGains() (map[string][]float32, error) {
+	gains := map[string][]float32{}
+	for i, b := range m.Blocks {
+		for _, r := range b.readers() {
+			s, ok := r.columns()
+			if ok && s == nil {
+				continue
+			}
+			if !ok || r.norm == nil {
+				return nil, fmt.Errorf("llm: column clusters scale an input of block %d that comes from no norm, and this format "+
+					"has no place for the scales; write floats or setun's packed file, or train with -arch bitnet", i)
+			}
+			gain := r.norm.Weight.T.Floats()
+			for j := range gain {
+				gain[j] *= s[j]
+			}
+			gains[fmt.Sprintf("blocks.%d.%s.weight", i, r.name)] = gain
+		}
+	}
+	return gains, nil
 }
 
 // Freeze packs every quantized layer and gives up the latent weights: the state for generation.

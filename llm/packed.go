@@ -20,10 +20,12 @@ import (
 
 // A packed file is a safetensors file for deployment: no latent weights, nothing of training. A layer of the blocks is a
 // U8 tensor: its scales (1, or one a row) as float32, then the base-3 (five-level: base-5) bytes of its codes,
-// entropy-coded. All else is float32. The metadata hold the Config and a checksum of the data.
+// entropy-coded. Column scales are the bytes of ternary.PackColumns. All else is float32. The metadata hold the Config
+// and a checksum of the data.
 const (
-	packedFormat  = "setun-packed"
-	packedVersion = "1"
+	packedFormat   = "setun-packed"
+	packedVersion  = "1"
+	packedVersion2 = "2" // with column clusters
 )
 
 // Size counts the bytes of a packed file.
@@ -67,6 +69,12 @@ func (m *Model) WritePacked(w io.Writer) (Size, error) {
 		size.Ternary += int64(len(data))
 		size.TernaryF32 += 4 * int64(p.Rows) * int64(p.Cols)
 		inside[name+".weight"], inside[name+".scale"] = true, true
+		if p.Columns != nil {
+			data := ternary.PackColumns(p.Columns)
+			tensors = append(tensors, safetensors.New(name+".columns", []int{len(data)}, data))
+			size.Ternary += int64(len(data))
+			inside[name+".columns"] = true
+		}
 	}
 	if len(tensors) == 0 {
 		return size, fmt.Errorf("llm: %s weights cannot be packed; write them as safetensors or GGUF", m.cfg.Weights)
@@ -85,8 +93,12 @@ func (m *Model) WritePacked(w io.Writer) (Size, error) {
 	if err != nil {
 		return size, err
 	}
+	version := packedVersion
+	if m.cfg.Quant.Columns > 1 {
+		version = packedVersion2
+	}
 	c := counter{w: w}
-	err = safetensors.Write(&c, tensors, map[string]string{"format": packedFormat, "version": packedVersion,
+	err = safetensors.Write(&c, tensors, map[string]string{"format": packedFormat, "version": version,
 		"config": string(config), "sha256": checksum(tensors)})
 	size.File = c.n
 	return size, err
@@ -133,9 +145,9 @@ func readPacked(dev device.Device, f *safetensors.File, as Weights) (*Model, err
 	switch {
 	case meta["format"] != packedFormat:
 		return nil, errors.New("this is no packed model of setun; make one with: gopher export -packed FILE")
-	case meta["version"] != packedVersion:
+	case meta["version"] != packedVersion && meta["version"] != packedVersion2:
 		return nil, fmt.Errorf("this packed model has version %q, this program reads %s; use a newer program",
-			meta["version"], packedVersion)
+			meta["version"], packedVersion2)
 	}
 	var c Config
 	if err := json.Unmarshal([]byte(meta["config"]), &c); err != nil {
@@ -147,7 +159,8 @@ func readPacked(dev device.Device, f *safetensors.File, as Weights) (*Model, err
 	if c.Weights == FP32Weights {
 		return nil, errors.New("its config names fp32 weights, which are never packed")
 	}
-	src := &packedSource{tensors: map[string]safetensors.Tensor{}, codebook: c.codebook(), perRow: c.Quant.PerRow, thaw: as != ""}
+	src := &packedSource{tensors: map[string]safetensors.Tensor{}, codebook: c.codebook(), perRow: c.Quant.PerRow,
+		columns: c.Quant.Columns > 1, thaw: as != ""}
 	if as != "" {
 		c.Weights = as
 	}
@@ -170,6 +183,7 @@ type packedSource struct {
 	tensors  map[string]safetensors.Tensor
 	codebook ternary.Codebook
 	perRow   bool
+	columns  bool // there are column scales
 	thaw     bool // layers are floats
 }
 
@@ -192,16 +206,23 @@ func (s *packedSource) check(name string, shape ...int) error {
 	if !ok {
 		return fmt.Errorf("it has no tensor %q", name)
 	}
+	if strings.HasSuffix(name, ".columns") && t.DType == safetensors.U8 {
+		return nil // floats checks it
+	}
 	if !slices.Equal(t.Shape, shape) || t.DType != safetensors.F32 {
 		return fmt.Errorf("%q is %s of shape %v; the model needs F32 of %v", name, t.DType, t.Shape, shape)
 	}
 	return nil
 }
 
-func (s *packedSource) floats(name string, _ ...int) ([]float32, error) {
+func (s *packedSource) floats(name string, shape ...int) ([]float32, error) {
 	t, ok := s.tensors[name]
 	if !ok {
 		return nil, fmt.Errorf("it has no tensor %q", name)
+	}
+	if strings.HasSuffix(name, ".columns") && t.DType == safetensors.U8 {
+		x, err := ternary.UnpackColumns(t.Data, shape[0])
+		return x, named(name, err)
 	}
 	return safetensors.Values[float32](t)
 }
@@ -239,7 +260,17 @@ func (s *packedSource) linear(name string, out, in int) (v values, err error) {
 		return v, fmt.Errorf("%s: %w", name, err)
 	}
 	if s.thaw {
-		return values{floats: dequantize(codes, p.Scales)}, nil
+		v.floats = dequantize(codes, p.Scales)
+		if s.columns {
+			c, err := s.floats(name+".columns", in)
+			if err != nil {
+				return v, err
+			}
+			for i := range v.floats {
+				v.floats[i] *= c[i%in]
+			}
+		}
+		return v, nil
 	}
 	return values{codes: codes, scales: p.Scales}, nil
 }

@@ -59,12 +59,17 @@ func TestPacked(t *testing.T) {
 		"lsq":      func(c *llm.Config) { c.Quant.Rule = ternary.LSQ },
 		"sub-norm": func(c *llm.Config) { c.Quant.SubNorm = true },
 		"relu2":    func(c *llm.Config) { c.MLP, c.Tied, c.SubNorm, c.QKNorm = "relu2", false, true, false },
+		"columns":  func(c *llm.Config) { c.Quant.Columns = 5 },
+		"all": func(c *llm.Config) {
+			c.Weights, c.Quant = llm.FiveWeights, ternary.Config{Columns: 2, PerRow: true, SubNorm: true}
+		},
 	} {
 		for _, dev := range []device.Device{cpu.New(1), devicetest.Opaque(cpu.New(1))} {
 			m, err := llm.New(tensor.NewMaker(dev, 3), tiny(change))
 			if err != nil {
 				t.Fatal(err)
 			}
+			m.Regroup()
 			want := logits(m)
 			path, size := writePacked(t, m)
 			back, err := llm.ReadPacked(dev, path, "")
@@ -82,7 +87,7 @@ func TestPacked(t *testing.T) {
 					t.Errorf("%s: %s is not frozen", name, n)
 				}
 			}
-			if b := size.BitsPerWeight(); b < 0.5 || b > 2.8 {
+			if b := size.BitsPerWeight(); b < 0.5 || b > 3.1 {
 				t.Errorf("%s: %.2f bits per weight", name, b)
 			}
 		}
@@ -108,6 +113,62 @@ func TestPackedAgain(t *testing.T) {
 	}
 }
 
+// TestPackedColumns: the file counts the column scales, files without are of the older version, and floats of it are
+// the layers' values.
+func TestPackedColumns(t *testing.T) {
+	dev := cpu.New(1)
+	sizes := map[int]llm.Size{}
+	for _, k := range []int{0, 4} {
+		m, err := llm.New(tensor.NewMaker(dev, 3), tiny(func(c *llm.Config) { c.Quant.Columns = k }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Regroup()
+		path, size := writePacked(t, m)
+		sizes[k] = size
+		f, err := safetensors.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, want := f.Meta()["version"], map[int]string{0: "1", 4: "2"}[k]; v != want {
+			t.Errorf("%d clusters: version %s, want %s", k, v, want)
+		}
+		f.Close()
+		floats, err := llm.ReadPacked(dev, path, llm.FP32Weights)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string][]float32{}
+		for name, l := range m.Linears() {
+			p, err := l.Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want[name+".weight"], err = p.Dequantize(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, v := range floats.Params() {
+			if w := want[name]; w != nil && !slices.Equal(v.T.Floats(), w) {
+				t.Errorf("%d clusters: %s has other floats", k, name)
+			}
+		}
+		again, err := llm.ReadPacked(dev, path, llm.TernaryWeights)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, l := range again.Linears() {
+			if (l.Columns != nil) != (k > 0) || l.Frozen() {
+				t.Errorf("%d clusters: %s to train on", k, name)
+			}
+		}
+	}
+	// Of 14 layers: four scales and two bits a channel, where the codes are as many.
+	if got := sizes[4].Ternary - sizes[0].Ternary; got < 14*(16+12)-200 || got > 14*(16+14)+200 {
+		t.Errorf("column scales take %d bytes", got)
+	}
+}
+
 func TestPackedErrors(t *testing.T) {
 	dev := cpu.New(1)
 	fp32, err := llm.New(tensor.NewMaker(dev, 1), tiny(func(c *llm.Config) { c.Weights = llm.FP32Weights }))
@@ -117,10 +178,11 @@ func TestPackedErrors(t *testing.T) {
 	if _, err := fp32.WritePacked(new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), "cannot be packed") {
 		t.Errorf("fp32 weights: %v", err)
 	}
-	m, err := llm.New(tensor.NewMaker(dev, 1), tiny(func(*llm.Config) {}))
+	m, err := llm.New(tensor.NewMaker(dev, 1), tiny(func(c *llm.Config) { c.Quant.Columns = 3 }))
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.Regroup()
 	path, _ := writePacked(t, m)
 	whole, err := os.ReadFile(path)
 	if err != nil {

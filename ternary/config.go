@@ -63,6 +63,7 @@ type Config struct {
 	PerRow    bool     `json:"per_row,omitempty"`    // one scale per output instead of one per tensor
 	FloatActs bool     `json:"float_acts,omitempty"` // leave activations float32
 	SubNorm   bool     `json:"sub_norm,omitempty"`   // RMSNorm with gain before the activations are quantized (SubLN)
+	Columns   int      `json:"columns,omitempty"`    // clusters of input channels, a scale each, see Regroup; 0: off
 	Math      Math     `json:"math,omitempty"`       // of the gradients; default Int8, with FloatActs FP32
 }
 
@@ -86,6 +87,9 @@ func (c Config) withDefaults() Config {
 			c.Math = FP32
 		}
 	}
+	if c.Columns == 1 { // a scale that all share is none
+		c.Columns = 0
+	}
 	return c
 }
 
@@ -101,6 +105,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("ternary: rule %q has no five-level form; use %q or %q", TWN, AbsMean, LSQ)
 	case !(c.Threshold > 0 && c.Threshold < 10):
 		return fmt.Errorf("ternary: threshold %g is not between 0 and 10 (in units of mean|w|; 0.7 is usual)", c.Threshold)
+	case c.Columns < 0 || c.Columns > maxColumns:
+		return fmt.Errorf("ternary: %d column clusters; use 2 to %d, or 0 for none", c.Columns, maxColumns)
 	case c.Math != FP32 && c.Math != BF16 && c.Math != Int8:
 		return fmt.Errorf("ternary: unknown math %q; use %q, %q or %q", c.Math, Int8, BF16, FP32)
 	case c.Math == Int8 && c.FloatActs:

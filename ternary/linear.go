@@ -17,6 +17,8 @@ type Linear struct {
 	Bias   *autograd.Value // (out) or nil
 	Gain   *autograd.Value // of the norm, (in) or nil
 	Scale  *autograd.Value // learned scales of LSQ, else nil
+	// Columns are the column clusters' scales (in), which Regroup sets and no gradient moves; nil without.
+	Columns *autograd.Value
 
 	cfg     Config
 	lambda  float32
@@ -25,7 +27,10 @@ type Linear struct {
 	codes   *tensor.Tensor // (out, in), I8; nil when frozen, unless asked for
 	panels  *tensor.Panels // the codes when frozen
 	scale   *tensor.Tensor // 1 or out
-	version uint64         // of Weight (and Scale), plus 1, that codes were computed from
+	version uint64         // of Weight, Scale and Columns, plus 1, that codes were computed from
+
+	inverse, scaled *tensor.Tensor // of column clusters in training: 1/Columns (in), Weight/Columns (out, in)
+	inverseOf       uint64         // version of Columns, plus 1, that inverse was computed from
 }
 
 // NewLinear draws the latent weight with standard deviation 1/sqrt(in); bias starts at 0. It panics on a Config that
@@ -48,6 +53,7 @@ func FromWeight(mk *tensor.Maker, w *tensor.Tensor, bias bool, cfg Config) *Line
 		l.Gain = autograd.NewParam(mk.Fill(1, l.in))
 	}
 	l.alloc(w.Device())
+	l.addColumns(w.Device())
 	if l.cfg.Rule == LSQ {
 		factor := float32(ternaryFactor)
 		if l.cfg.Codebook == Five {
@@ -63,10 +69,18 @@ func FromWeight(mk *tensor.Maker, w *tensor.Tensor, bias bool, cfg Config) *Line
 // latent is the quantizer of the layer's weight.
 type latent struct{ l *Linear }
 
-// Effective: W + lambda*(Q(W) - W).
+// Effective: W + lambda*(Q(W) - W); with column clusters s, (W/s + lambda*(Q(W/s) - W/s))*s.
 func (q latent) Effective(dst *tensor.Tensor) {
 	q.l.quantize()
-	q.l.effective(dst, q.l.Weight.T)
+	if q.l.Columns == nil {
+		q.l.effective(dst, q.l.Weight.T)
+		return
+	}
+	q.l.effective(dst, q.l.scaled)
+	s := tensor.New(dst.Device(), device.F32, dst.Shape()...)
+	tensor.AddRows(s, nil, q.l.Columns.T, 1)
+	tensor.Mul(dst, dst, s)
+	s.Free()
 }
 
 func (q latent) Codes() *tensor.Tensor {
@@ -98,11 +112,12 @@ func (l *Linear) alloc(dev device.Device) {
 	l.codes, l.scale = tensor.New(dev, device.I8, l.out, l.in), tensor.New(dev, device.F32, n)
 }
 
-// Params yields weight, bias, norm and scale, those that there are.
+// Params yields weight, bias, norm, scale and columns, those that there are.
 func (l *Linear) Params() iter.Seq2[string, *autograd.Value] {
 	return func(yield func(string, *autograd.Value) bool) {
 		_ = (l.Weight == nil || yield("weight", l.Weight)) && (l.Bias == nil || yield("bias", l.Bias)) &&
-			(l.Gain == nil || yield("norm", l.Gain)) && (l.Scale == nil || yield("scale", l.Scale))
+			(l.Gain == nil || yield("norm", l.Gain)) && (l.Scale == nil || yield("scale", l.Scale)) &&
+			(l.Columns == nil || yield("columns", l.Columns))
 	}
 }
 
@@ -136,31 +151,49 @@ func (l *Linear) quantize() {
 	if l.Scale != nil {
 		v += l.Scale.Version()
 	}
+	if l.Columns != nil {
+		v += l.Columns.Version()
+	}
 	if v == l.version {
 		return
 	}
 	rule, factor := l.cfg.kernel()
-	tensor.QuantizeWeights(l.codes, l.scale, l.Weight.T, l.cfg.Codebook.Levels(), rule, factor)
+	tensor.QuantizeWeights(l.codes, l.scale, l.source(), l.cfg.Codebook.Levels(), rule, factor)
 	l.version = v
 }
 
 // Forward maps (..., in) to (..., out).
 func (l *Linear) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
-	if l.Gain != nil {
-		x = t.RMSNorm(x, l.Gain, 1e-5)
+	gain := l.Gain
+	if gain != nil && l.Columns != nil {
+		gain = t.Mul(gain, l.Columns)
+	}
+	switch {
+	case gain != nil:
+		x = t.RMSNorm(x, gain, 1e-5)
+	case l.Columns != nil:
+		x = t.MulRows(x, l.Columns)
 	}
 	l.quantize()
 	if l.cfg.FloatActs || l.lambda < 1 && l.Weight != nil {
 		return l.blended(t, x)
 	}
-	w := l.Weight
-	if w == nil {
+	if l.Weight == nil {
 		return t.PackedLinear(x, l.panels, l.scale, l.Bias, l.cfg.Math.kernel())
+	}
+	return t.QLinear(x, l.weight(t), l.codes, l.scale, l.Bias, l.cfg.Math.kernel())
+}
+
+// weight is what is quantized, on the tape.
+func (l *Linear) weight(t *autograd.Tape) *autograd.Value {
+	w := l.Weight
+	if l.Columns != nil {
+		w = t.Rescaled(w, l.scaled, l.inverse)
 	}
 	if l.Scale != nil {
 		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels())
 	}
-	return t.QLinear(x, w, l.codes, l.scale, l.Bias, l.cfg.Math.kernel())
+	return w
 }
 
 // blended is Forward with float weights, W + lambda*(Q(W) - W): in bfloat16 where a quantized layer is to be fast.
@@ -178,10 +211,6 @@ func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 		tensor.Dequantize(w, codes, l.scale)
 		return linear(x, autograd.NewConst(w), l.Bias)
 	}
-	w := l.Weight
-	if l.Scale != nil {
-		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels())
-	}
 	return linear(x, t.Custom(autograd.Op{
 		Name: "blend",
 		Forward: func(c *autograd.Ctx, in []*tensor.Tensor) *tensor.Tensor {
@@ -190,7 +219,7 @@ func (l *Linear) blended(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 			return q
 		},
 		Backward: func(_ *autograd.Ctx, din []*tensor.Tensor, dq *tensor.Tensor) { tensor.Axpy(din[0], 1, dq) },
-	}, w), l.Bias)
+	}, l.weight(t)), l.Bias)
 }
 
 // Freeze packs the weight and gives up the latent one. The output stays that of lambda 1 to the bit.
@@ -209,7 +238,11 @@ func (l *Linear) Freeze() (*Packed, error) {
 				v.Grad.Free()
 			}
 		}
-		l.Weight, l.Scale = nil, nil
+		if l.scaled != nil {
+			l.scaled.Free()
+			l.inverse.Free()
+		}
+		l.Weight, l.Scale, l.scaled, l.inverse = nil, nil, nil, nil
 	}
 	return p, nil
 }
@@ -229,12 +262,22 @@ func (l *Linear) Pack() (*Packed, error) {
 	if err := codes.Device().Sync(); err != nil {
 		return nil, err
 	}
-	return NewPacked(l.cfg.Codebook, codes.Codes(), l.out, l.in, l.scale.Floats())
+	p, err := NewPacked(l.cfg.Codebook, codes.Codes(), l.out, l.in, l.scale.Floats())
+	if err == nil && l.Columns != nil {
+		p.Columns = l.Columns.T.Floats()
+	}
+	return p, err
 }
 
 // FromPacked makes a frozen layer on dev. Bias and Gain, if the model has them, are set by the caller.
 func FromPacked(dev device.Device, p *Packed, cfg Config) (*Linear, error) {
-	cfg.Codebook, cfg.PerRow = p.Codebook(), len(p.Scales) != 1
+	cfg.Codebook, cfg.PerRow, cfg.Columns = p.Codebook(), len(p.Scales) != 1, 0
+	if p.Columns != nil {
+		cfg.Columns = max(2, len(distinct(p.Columns)))
+	}
+	if err := checkColumns(p.Columns, p.Cols); err != nil {
+		return nil, err
+	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -242,10 +285,15 @@ func FromPacked(dev device.Device, p *Packed, cfg Config) (*Linear, error) {
 	if err != nil {
 		return nil, err
 	}
-	return FromCodes(dev, codes, p.Rows, p.Cols, p.Scales, cfg)
+	l, err := FromCodes(dev, codes, p.Rows, p.Cols, p.Scales, cfg)
+	if err == nil && l.Columns != nil {
+		l.Columns.T.SetFloats(p.Columns)
+	}
+	return l, err
 }
 
-// FromCodes makes a frozen layer of codes (out, in) of cfg's codebook and 1 or out scales.
+// FromCodes makes a frozen layer of codes (out, in) of cfg's codebook and 1 or out scales. Columns, if cfg has them,
+// are 1 until the caller sets them.
 func FromCodes(dev device.Device, codes []int8, out, in int, scales []float32, cfg Config) (*Linear, error) {
 	cfg.PerRow = len(scales) != 1
 	if err := cfg.Validate(); err != nil {
@@ -268,5 +316,6 @@ func FromCodes(dev device.Device, codes []int8, out, in int, scales []float32, c
 	l := &Linear{cfg: cfg, lambda: 1, out: out, in: in}
 	l.panels = tensor.NewPanels(dev, codes, out, in, levels)
 	l.scale = tensor.FromFloats(dev, scales, len(scales))
+	l.addColumns(dev)
 	return l, nil
 }

@@ -1,8 +1,11 @@
 package ternary
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
+	"slices"
 
 	"setun/internal/trit"
 )
@@ -13,6 +16,7 @@ type Packed struct {
 	Rows, Cols int
 	Scales     []float32
 	Data       []byte
+	Columns    []float32 // of column clusters, see Regroup: what inputs are multiplied by (Cols); nil without
 }
 
 // NewPacked packs codes in the smallest format of the codebook: base3 for Ternary, base5 for Five.
@@ -70,18 +74,82 @@ func checkScales(scales []float32, rows int) error {
 	return nil
 }
 
+// PackColumns gives the bytes of column scales: a float32 for each of the k clusters, lowest byte first, then for each
+// channel the number of its cluster in ceil(log2 k) bits, lowest bit first. No columns give no bytes.
+func PackColumns(s []float32) []byte {
+	levels := distinct(s)
+	var b []byte
+	for _, v := range levels {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	}
+	width := columnBits(len(levels))
+	n := len(b)
+	b = append(b, make([]byte, (len(s)*width+7)/8)...)
+	for j, v := range s {
+		i, _ := slices.BinarySearch(levels, v)
+		for bit := range width {
+			at := j*width + bit
+			b[n+at/8] |= byte(i >> bit & 1 << (at % 8))
+		}
+	}
+	return b
+}
+
+// UnpackColumns reads the scales of cols channels that PackColumns wrote. Scales that are not positive, or bytes that
+// do not fit, are an error.
+func UnpackColumns(b []byte, cols int) ([]float32, error) {
+	for k := 1; k <= maxColumns && cols > 0; k++ {
+		width := columnBits(k)
+		if len(b) != 4*k+(cols*width+7)/8 {
+			continue
+		}
+		s := make([]float32, cols)
+		for j := range s {
+			i := 0
+			for bit := range width {
+				at := j*width + bit
+				i |= int(b[4*k+at/8]>>(at%8)&1) << bit
+			}
+			if i >= k {
+				return nil, fmt.Errorf("ternary: channel %d is of column cluster %d of %d", j, i, k)
+			}
+			s[j] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+		}
+		return s, checkColumns(s, cols)
+	}
+	return nil, fmt.Errorf("ternary: %d bytes are no column scales of %d channels", len(b), cols)
+}
+
+func columnBits(k int) int { return bits.Len(uint(max(k, 1) - 1)) }
+
+func checkColumns(s []float32, cols int) error {
+	if s != nil && len(s) != cols {
+		return fmt.Errorf("ternary: %d column scales for %d columns", len(s), cols)
+	}
+	for j, v := range s {
+		if !(v > 0) || math.IsInf(float64(v), 0) {
+			return fmt.Errorf("ternary: the scale of column %d is %g; it must be positive", j, v)
+		}
+	}
+	return nil
+}
+
 // As re-packs in another format.
 func (p *Packed) As(format string) (*Packed, error) {
 	codes, err := p.Unpack()
 	if err != nil {
 		return nil, err
 	}
-	return pack(format, codes, p.Rows, p.Cols, p.Scales)
+	again, err := pack(format, codes, p.Rows, p.Cols, p.Scales)
+	if err == nil {
+		again.Columns = p.Columns
+	}
+	return again, err
 }
 
-// BitsPerWeight counts the bytes of codes and scales.
+// BitsPerWeight counts the bytes of codes and scales, and of PackColumns.
 func (p *Packed) BitsPerWeight() float64 {
-	return float64(8*(len(p.Data)+4*len(p.Scales))) / float64(p.Rows*p.Cols)
+	return float64(8*(len(p.Data)+4*len(p.Scales)+len(PackColumns(p.Columns)))) / float64(p.Rows*p.Cols)
 }
 
 func (p *Packed) String() string {

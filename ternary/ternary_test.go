@@ -527,6 +527,9 @@ func TestConfigValidate(t *testing.T) {
 		{ternary.Config{Math: ternary.Int8, PerRow: true}, ""},
 		{ternary.Config{Math: "int4"}, `ternary: unknown math "int4"; use "int8", "bf16" or "fp32"`},
 		{ternary.Config{Math: ternary.Int8, FloatActs: true}, `ternary: math "int8" needs int8 activations; leave float_acts`},
+		{ternary.Config{Columns: 256}, ""},
+		{ternary.Config{Columns: -1}, "ternary: -1 column clusters; use 2 to 256, or 0 for none"},
+		{ternary.Config{Columns: 257}, "ternary: 257 column clusters; use 2 to 256"},
 		{ternary.Config{Threshold: -1}, "ternary: threshold -1 is not between 0 and 10 (in units of mean|w|; 0.7 is usual)"},
 		{ternary.Config{Threshold: float32(math.NaN())}, "ternary: threshold NaN is not between 0 and 10"},
 	} {

@@ -191,6 +191,42 @@ func TestExport(t *testing.T) {
 	}
 }
 
+// Column clusters go through checkpoints, packed files and -from; what cannot hold them says so.
+func TestColumns(t *testing.T) {
+	text, run, dir := writeText(t, 6000), t.TempDir(), t.TempDir()
+	args := func(more ...string) []string { return gopher(text, run, more...) }
+	must(t, "gopher", args("-columns", "4", "-steps", "20")...)
+	score := func(model string) string {
+		return must(t, "gopher", "eval", "-data", text, "-model", model, "-threads", "1")
+	}
+	packed, want := filepath.Join(dir, "a.setun"), score(run)
+	must(t, "gopher", "export", "-model", run, "-packed", packed)
+	if got := score(packed); got != want {
+		t.Errorf("the packed file scores %q, the run %q", got, want)
+	}
+	say := func(model string) string { return must(t, "gopher", "generate", "-model", model, "-n", "30") }
+	if one, two := say(run), say(packed); one != two {
+		t.Errorf("the run writes %q, the packed file %q", one, two)
+	}
+	on := func(more ...string) []string {
+		return gopher(text, filepath.Join(dir, "more"), append([]string{"-steps", "2", "-from", packed}, more...)...)
+	}
+	must(t, "gopher", on("-columns", "4")...)
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"columns = 4, not 3", args("-columns", "3", "-resume")},
+		{"that -from names has 4", on("-columns", "5")},
+		{"comes from no norm", []string{"export", "-model", run, "-gguf", filepath.Join(dir, "b")}},
+	} {
+		code, _, stderr := execute(t, command(t, "gopher", c.args...))
+		if code != 1 || !strings.Contains(stderr, c.want) {
+			t.Errorf("%v: exit status %d, %q; want %q", c.args, code, stderr, c.want)
+		}
+	}
+}
+
 func TestGopher(t *testing.T) {
 	text := writeText(t, 6000)
 	all := []string{"ternary", "five", "fp32"}

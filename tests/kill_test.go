@@ -18,7 +18,8 @@ import (
 func TestKill(t *testing.T) {
 	t.Run("plain", func(t *testing.T) { testKill(t) })
 	t.Run("every option", func(t *testing.T) {
-		testKill(t, "-optimizer", "trust", "-aux", "online", "-gradients", "ternary-ef", "-lr", "0.001")
+		testKill(t, "-optimizer", "trust", "-aux", "online", "-gradients", "ternary-ef", "-lr", "0.001",
+			"-columns", "3", "-rule", "lsq")
 	})
 }
 

@@ -28,11 +28,14 @@ import (
 type Flags struct {
 	Data, Out, Device, Weights, Math, Optimizer, Gradients string
 	Direction, Clusters, Rho, Aux                          string
-	Threads, Batch                                         int
+	Threads, Batch, Columns                                int
 	LR                                                     float64
 	Seed                                                   uint64
 	Resume                                                 bool
 }
+
+// RegroupEvery is how many steps the column clusters of -columns stay.
+const RegroupEvery = 100
 
 // Register adds the flags to f.
 func (c *Flags) Register(f *flag.FlagSet) {
@@ -42,6 +45,8 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Weights, "weights", c.Weights, "linear layers: ternary, five or fp32")
 	f.StringVar(&c.Math, "math", c.Math, "products of linear layers: fp32, bf16, or int8 for the gradients of "+
 		"quantized ones; empty: int8, fp32 for float weights")
+	f.IntVar(&c.Columns, "columns", c.Columns, "clusters of input channels that get scales of their own in quantized "+
+		"layers, up to 256; 0: none")
 	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, strings.Join(optim.Names, ", "))
 	f.StringVar(&c.Direction, "direction", c.Direction, "of -optimizer trust: muon, adamw, sgd or gradient; empty: muon")
 	f.StringVar(&c.Clusters, "clusters", c.Clusters, "parameters with one radius in -optimizer trust: tensor, rows "+
@@ -92,6 +97,10 @@ func (c *Flags) Check() error {
 		return fmt.Errorf("-weights is %q; use ternary, five or fp32", c.Weights)
 	case c.Math != "" && c.Math != "int8" && c.Math != "bf16" && c.Math != "fp32":
 		return fmt.Errorf("-math is %q; use int8, bf16 or fp32", c.Math)
+	case c.Columns < 0 || c.Columns > 256:
+		return fmt.Errorf("-columns is %d; use 2 to 256 clusters, or 0 for none", c.Columns)
+	case c.Columns > 1 && w == llm.FP32Weights:
+		return fmt.Errorf("-columns is %d, but fp32 weights have no scales; use -weights ternary or five", c.Columns)
 	case c.Gradients != "" && !slices.Contains(gradq.Kinds, c.Gradients):
 		return fmt.Errorf("-gradients is %q; use %s", c.Gradients, strings.Join(gradq.Kinds, ", "))
 	case c.Out == "":

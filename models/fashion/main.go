@@ -80,11 +80,14 @@ func run(ctx context.Context, args []string) error {
 		net = conv
 	}
 	mk := tensor.NewMaker(dev, fl.Seed)
-	layers := net(maker{mk, fl.Weights, ternary.Math(fl.Math)}, images.Train.H, images.Train.W, images.Classes)
+	layers := net(maker{mk, fl.Weights, ternary.Math(fl.Math), fl.Columns}, images.Train.H, images.Train.W, images.Classes)
 	m := &classifier{Layers: layers, dev: dev}
 	about := map[string]any{"model": *kind, "weights": fl.Weights, "batch": fl.Batch, "seed": fl.Seed}
 	if fl.Math != "" {
 		about["math"] = fl.Math
+	}
+	if fl.Columns != 0 {
+		about["columns"] = fl.Columns
 	}
 	batches, ratio, err := sampler(ctx, *sampling, fl, images, m)
 	if err != nil {
@@ -102,7 +105,11 @@ func run(ctx context.Context, args []string) error {
 	res, err := train.Run(ctx, train.Config{Steps: steps, Seed: fl.Seed, Optimizer: opt, Aux: fl.Aux, Clip: -1,
 		Gradients: gradq.Config{Kind: fl.Gradients},
 		Schedule:  optim.Schedule{Warmup: 0.005, Final: 0.01}, Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "images",
-		Model: meta}, m, train.Data{Train: batches, Val: test})
+		Model: meta, OnStep: func(step int, _ float64) {
+			if step%cli.RegroupEvery == 0 {
+				m.regroup()
+			}
+		}}, m, train.Data{Train: batches, Val: test})
 	if err != nil {
 		return err
 	}
@@ -139,6 +146,18 @@ func (m *classifier) Loss(t *autograd.Tape, b data.Batch) *autograd.Value {
 	return t.CrossEntropy(m.logits(t, b), t.Ints(m.dev, b.Targets, len(b.Targets)))
 }
 
+// regroup clusters the columns of the quantized layers.
+func (m *classifier) regroup() {
+	for _, l := range m.Layers {
+		if c, ok := l.(*nn.Conv2D); ok {
+			l = c.Proj
+		}
+		if q, ok := l.(*ternary.Linear); ok {
+			ternary.Regroup(q)
+		}
+	}
+}
+
 // accuracy is the share of images whose largest logit is the right class.
 func (m *classifier) accuracy(ctx context.Context, held train.Held) (float64, error) {
 	right, n := 0, 0
@@ -172,19 +191,20 @@ type maker struct {
 	*tensor.Maker
 	weights string
 	math    ternary.Math
+	columns int
 }
 
 func (mk maker) linear(in, out int) nn.Layer {
-	switch mk.weights {
-	case "fp32":
+	if mk.weights == "fp32" {
 		l := nn.NewLinear(mk.Maker, in, out, true)
 		l.BF16 = mk.math == ternary.BF16
 		return l
-	case "five":
-		return ternary.NewLinear(mk.Maker, in, out, true,
-			ternary.Config{Codebook: ternary.Five, SubNorm: true, Math: mk.math})
 	}
-	return ternary.NewLinear(mk.Maker, in, out, true, ternary.Config{SubNorm: true, Math: mk.math})
+	c := ternary.Config{SubNorm: true, Math: mk.math, Columns: mk.columns}
+	if mk.weights == "five" {
+		c.Codebook = ternary.Five
+	}
+	return ternary.NewLinear(mk.Maker, in, out, true, c)
 }
 
 var relu = nn.Func((*autograd.Tape).ReLU)

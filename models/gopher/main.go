@@ -94,7 +94,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if err := cfg.SetArch(*arch); err != nil {
 		return err
 	}
-	cfg.Quant.Rule, cfg.Quant.Math = ternary.Rule(*rule), ternary.Math(fl.Math)
+	cfg.Quant.Rule, cfg.Quant.Math, cfg.Quant.Columns = ternary.Rule(*rule), ternary.Math(fl.Math), fl.Columns
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if *from != "" {
 		if model, _, err = load(*from, dev, cfg.Weights); err == nil {
 			cfg = model.Config()
-			err = fits(cfg, *context_)
+			err = fits(cfg, *context_, fl.Columns)
 		}
 	}
 	if err != nil {
@@ -163,7 +163,10 @@ func trainCommand(ctx context.Context, args []string) error {
 	res, err := train.Run(ctx, train.Config{Steps: *steps, Minutes: *minutes, Accum: *micro, Seed: fl.Seed, Optimizer: fl.Optim(),
 		Aux: fl.Aux, Gradients: gradq.Config{Kind: fl.Gradients},
 		Dir: fl.Out, Resume: fl.Resume, Log: os.Stdout, Unit: "bytes", Model: meta,
-		OnStep: func(_ int, progress float64) {
+		OnStep: func(step int, progress float64) {
+			if step%cli.RegroupEvery == 0 {
+				model.Regroup()
+			}
 			if *warmup > 0 {
 				model.SetLambda(float32(min(progress/(*warmup), 1)))
 			}
@@ -379,10 +382,13 @@ func openText(ctx context.Context, path, ext string) (*data.Text, error) {
 
 const modelUsage = "`path` of a run or of one checkpoint, of a packed file, a GGUF file or a folder of Hugging Face"
 
-// fits reports a model that cannot be trained on sequences of n bytes.
-func fits(c llm.Config, n int) error {
+// fits reports a model that cannot be trained on sequences of n bytes, or with other column clusters than it has.
+func fits(c llm.Config, n, columns int) error {
 	if n > c.Context {
 		return fmt.Errorf("-context is %d, but the model that -from names has %d", n, c.Context)
+	}
+	if columns != 0 && columns != c.Quant.Columns {
+		return fmt.Errorf("-columns is %d, but the model that -from names has %d; leave it out", columns, c.Quant.Columns)
 	}
 	return nil
 }
