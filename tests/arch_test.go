@@ -19,6 +19,7 @@ var imports = map[string][]string{
 	"setun/internal/rss":        {"golang.org/x/sys/*"},
 	"setun/internal/trit":       {},
 	"setun/internal/half":       {},
+	"setun/internal/mmap":       {"golang.org/x/sys/*"},
 	"setun/internal/atomicfile": {},
 	"setun/internal/cli": {"setun/device", "setun/device/auto", "setun/internal/atomicfile", "setun/llm", "setun/optim",
 		"setun/optim/gradq"},
@@ -50,8 +51,8 @@ var imports = map[string][]string{
 	"setun/optim/gradq":          {"setun/device", "setun/internal/trit", "setun/optim", "setun/tensor"},
 
 	"setun/data":               {},
-	"setun/format/safetensors": {"setun/internal/half"},
-	"setun/format/gguf":        {"setun/internal/half"},
+	"setun/format/safetensors": {"setun/internal/half", "setun/internal/mmap"},
+	"setun/format/gguf":        {"setun/internal/half", "setun/internal/mmap"},
 
 	"setun/llm": {"setun/autograd", "setun/data", "setun/device", "setun/format/gguf", "setun/format/safetensors",
 		"setun/internal/atomicfile", "setun/internal/trit",

@@ -20,5 +20,6 @@
 //
 // [Write] writes a file, [Read] and [Open] list one and load its tensors one by one; [Floats] and [Codes] decode, and
 // [Encode] and [EncodeCodes] make tensors. Reading checks every length against the file before it takes memory for it:
-// a damaged or hostile file is an error.
+// a damaged or hostile file is an error. Open maps the file into memory; a file that is cut after that is an error too,
+// at the next tensor.
 package gguf

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
@@ -408,4 +410,34 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestCutWhileOpen: a file that becomes shorter after it was opened is an error at the next tensor.
+func TestCutWhileOpen(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows does not cut files that are mapped")
+	}
+	path := filepath.Join(t.TempDir(), "x.gguf")
+	var b bytes.Buffer
+	if err := Write(&b, nil, []Tensor{{"x", F32, []int{4096}, make([]byte, 4*4096)}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Truncate(path, 5000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Tensor("x"); err == nil || !strings.Contains(err.Error(), "became shorter") {
+		t.Errorf("the tensor of a file that was cut: %v", err)
+	}
+	if err := f.View("x", func(v Tensor) error { _, err := Floats(v); return err }); err == nil ||
+		!strings.Contains(err.Error(), "became shorter") {
+		t.Errorf("a view of a file that was cut: %v", err)
+	}
 }

@@ -2,6 +2,7 @@ package gguf
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"unicode/utf8"
+
+	"setun/internal/mmap"
 )
 
 // Info describes a tensor of a file.
@@ -46,12 +49,13 @@ func Open(path string) (*File, error) {
 		f.Close()
 		return nil, fmt.Errorf("gguf: %s: %w", path, err)
 	}
-	g, err := read(path, f, st.Size())
+	m := mmap.New(f, st.Size())
+	g, err := read(path, m, st.Size())
 	if err != nil {
-		f.Close()
+		m.Close()
 		return nil, err
 	}
-	g.close = f
+	g.close = m
 	return g, nil
 }
 
@@ -147,19 +151,33 @@ func (f *File) Info(name string) (Info, bool) {
 }
 
 // Tensor reads a tensor.
-func (f *File) Tensor(name string) (Tensor, error) {
+func (f *File) Tensor(name string) (t Tensor, err error) {
+	err = f.View(name, func(v Tensor) error {
+		t = v
+		t.Data = bytes.Clone(v.Data)
+		return nil
+	})
+	return t, err
+}
+
+// View calls use with a tensor whose Data lies in the file, mapped into memory where [Open] could: it must not be changed,
+// nor kept after use returns. That the file became shorter meanwhile is an error.
+func (f *File) View(name string, use func(Tensor) error) error {
 	in, ok := f.Info(name)
 	if !ok {
-		return Tensor{}, f.errorf("no tensor %q", name)
+		return f.errorf("no tensor %q", name)
 	}
 	if !in.Type.Known() {
-		return Tensor{}, f.errorf("tensor %q: %s cannot be read; convert the file to F16, Q8_0, TQ1_0 or TQ2_0", name, in.Type)
+		return f.errorf("tensor %q: %s cannot be read; convert the file to F16, Q8_0, TQ1_0 or TQ2_0", name, in.Type)
 	}
-	data := make([]byte, in.size)
-	if _, err := io.ReadFull(io.NewSectionReader(f.r, in.offset, in.size), data); err != nil {
-		return Tensor{}, f.errorf("tensor %q: %w", name, err)
+	var wrong error
+	if err := mmap.View(f.r, in.offset, in.size, func(b []byte) error {
+		wrong = use(Tensor{in.Name, in.Type, slices.Clone(in.Dims), b})
+		return nil
+	}); err != nil {
+		return f.errorf("tensor %q: %w", name, err)
 	}
-	return Tensor{in.Name, in.Type, slices.Clone(in.Dims), data}, nil
+	return wrong
 }
 
 func (f *File) errorf(format string, args ...any) error {

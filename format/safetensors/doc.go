@@ -16,6 +16,7 @@
 //   - A File is checked as a whole before any tensor is read: every tensor's offsets agree with its dtype and shape,
 //     and the tensors cover the data without overlap, gap or rest. The format demands it, and it means that the data of
 //     all tensors takes no more memory than the file has bytes.
+//   - Open maps the file into memory. A file that is cut after that is an error at the next tensor.
 //   - Unknown dtypes, unknown or repeated JSON keys, empty names and headers above 100 MB are refused.
 //   - The header keeps the order of the tensors given to Write, and File.Tensors returns it. The data is laid out by
 //     falling element size, as the format's own library does: tensors stay aligned although padding is refused.

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"setun/internal/half"
+	"setun/internal/mmap"
 )
 
 // Info describes one tensor of a File.
@@ -52,12 +53,13 @@ func Open(path string) (*File, error) {
 		f.Close()
 		return nil, fmt.Errorf("safetensors: %w", err)
 	}
-	file, err := read(path, f, st.Size())
+	m := mmap.New(f, st.Size())
+	file, err := read(path, m, st.Size())
 	if err != nil {
-		f.Close()
+		m.Close()
 		return nil, err
 	}
-	file.closer = f
+	file.closer = m
 	return file, nil
 }
 
@@ -88,58 +90,60 @@ func (f *File) Info(name string) (Info, bool) {
 func (f *File) Meta() map[string]string { return maps.Clone(f.meta) }
 
 // Tensor reads one tensor.
-func (f *File) Tensor(name string) (Tensor, error) {
+func (f *File) Tensor(name string) (t Tensor, err error) {
+	err = f.View(name, func(v Tensor) error {
+		t = v
+		t.Data = bytes.Clone(v.Data)
+		return nil
+	})
+	return t, err
+}
+
+// View calls use with a tensor whose Data lies in the file, mapped into memory where [Open] could: it must not be changed,
+// nor kept after use returns. That the file became shorter meanwhile is an error.
+func (f *File) View(name string, use func(Tensor) error) error {
 	in, err := f.find(name)
 	if err != nil {
-		return Tensor{}, err
+		return err
 	}
-	b := make([]byte, in.end-in.begin)
-	if _, err := io.ReadFull(f.section(in), b); err != nil {
-		return Tensor{}, f.readError(name, err)
+	var wrong error
+	if err := mmap.View(f.r, f.data+in.begin, in.end-in.begin, func(b []byte) error {
+		wrong = use(Tensor{Name: name, DType: in.DType, Shape: slices.Clone(in.Shape), Data: b})
+		return nil
+	}); err != nil {
+		return f.errorf(name, "%w", err)
 	}
-	return Tensor{Name: name, DType: in.DType, Shape: slices.Clone(in.Shape), Data: b}, nil
+	return wrong
 }
 
 // ReadF32 reads one tensor of dtype F32, F16 or BF16 as float32; the conversions are exact.
-func (f *File) ReadF32(name string) ([]float32, error) {
-	in, err := f.find(name)
+func (f *File) ReadF32(name string) (x []float32, err error) {
+	err = f.View(name, func(t Tensor) error {
+		switch t.DType {
+		case F32:
+			x = make([]float32, len(t.Data)/4)
+			for i := range x {
+				x[i] = math.Float32frombits(binary.LittleEndian.Uint32(t.Data[4*i:]))
+			}
+		case F16:
+			x = make([]float32, len(t.Data)/2)
+			for i := range x {
+				x[i] = half.FromF16(binary.LittleEndian.Uint16(t.Data[2*i:]))
+			}
+		case BF16:
+			x = make([]float32, len(t.Data)/2)
+			for i := range x {
+				x[i] = half.FromBF16(binary.LittleEndian.Uint16(t.Data[2*i:]))
+			}
+		default:
+			return f.errorf(name, "dtype %s is not F32, F16 or BF16: read it with Tensor", t.DType)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	if in.DType != F32 && in.DType != F16 && in.DType != BF16 {
-		return nil, f.errorf(name, "dtype %s is not F32, F16 or BF16: read it with Tensor", in.DType)
-	}
-	size := in.DType.Size()
-	r := f.section(in)
-	x := make([]float32, (in.end-in.begin)/int64(size))
-	buf := make([]byte, min(len(x)*size, 1<<16))
-	for y := x; len(y) > 0; {
-		n := min(len(y), len(buf)/size)
-		b := buf[:n*size]
-		if _, err := io.ReadFull(r, b); err != nil {
-			return nil, f.readError(name, err)
-		}
-		switch in.DType {
-		case F32:
-			for i := range n {
-				y[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-			}
-		case F16:
-			for i := range n {
-				y[i] = half.FromF16(binary.LittleEndian.Uint16(b[2*i:]))
-			}
-		case BF16:
-			for i := range n {
-				y[i] = half.FromBF16(binary.LittleEndian.Uint16(b[2*i:]))
-			}
-		}
-		y = y[n:]
-	}
 	return x, nil
-}
-
-func (f *File) section(in Info) io.Reader {
-	return io.NewSectionReader(f.r, f.data+in.begin, in.end-in.begin)
 }
 
 func (f *File) find(name string) (Info, error) {
@@ -150,13 +154,6 @@ func (f *File) find(name string) (Info, error) {
 		return Info{}, f.errorf(name, "not in the file, which has no tensors")
 	}
 	return Info{}, f.errorf(name, "not in the file, which has %d others, the first %q", len(f.infos), f.infos[0].Name)
-}
-
-func (f *File) readError(name string, err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return f.errorf(name, "data ends early: the file became shorter after it was opened")
-	}
-	return f.errorf(name, "%w", err)
 }
 
 func (f *File) errorf(tensor, format string, args ...any) error {
