@@ -22,6 +22,7 @@ type Decoder struct {
 	head *tensor.Tensor   // (V, C)
 	own  bool             // the head is a copy
 	one  *activations     // of a step of one token
+	many *activations     // of the latest piece of a prompt, nil before
 
 	tape  *autograd.Tape // of models that are not frozen
 	cache []*nn.KVCache
@@ -80,7 +81,7 @@ func NewDecoder(m *Model, c DecoderConfig) (*Decoder, error) {
 		tensor.Copy(h, d.head)
 		d.head, d.own = h, true
 	}
-	d.one = newActivations(m, d.b, 1)
+	d.one = newActivations(m, d.b, 1, nil)
 	return d, dev.Sync()
 }
 
@@ -121,6 +122,9 @@ func (d *Decoder) Free() {
 		d.head.Free()
 	}
 	d.one.free()
+	if d.many != nil {
+		d.many.free()
+	}
 }
 
 // Len is the number of tokens of each sequence so far.
@@ -155,8 +159,6 @@ func (d *Decoder) Next(tokens []int32, logits []float32) error {
 	}
 	// A prompt goes in pieces; only the last gives logits.
 	piece := max(promptTokens/d.b, 1)
-	a := newActivations(d.m, d.b, min(piece, n))
-	defer func() { a.free() }()
 	ids := make([]int32, 0, d.b*min(piece, n))
 	for from := 0; from < n; from += piece {
 		to := min(from+piece, n)
@@ -164,15 +166,14 @@ func (d *Decoder) Next(tokens []int32, logits []float32) error {
 		for b := range d.b {
 			ids = append(ids, tokens[b*n+from:b*n+to]...)
 		}
-		if to-from != a.n {
-			a.free()
-			a = newActivations(d.m, d.b, to-from)
+		if d.many == nil || d.many.n != to-from {
+			d.many = newActivations(d.m, d.b, to-from, d.many)
 		}
 		var out []float32
 		if to == n {
 			out = logits
 		}
-		d.step(a, ids, out)
+		d.step(d.many, ids, out)
 	}
 	return d.m.Device().Sync()
 }
@@ -200,44 +201,44 @@ func (d *Decoder) step(a *activations, ids []int32, logits []float32) {
 	for i, b := range d.m.Blocks {
 		at := b.Attn
 		a.quantize(a.codes, a.rmsNorm(b.AttnNorm, a.x), at.Q)
-		a.linear(a.q, a.codes, at.Q)
-		a.linear(a.k, a.codes, at.K)
-		a.linear(a.v, a.codes, at.V)
 		q, k, q2, k2 := a.q, a.k, a.q2, a.k2
+		a.linear(k, a.codes, at.V)
+		tensor.Append(d.v[i], k, d.len)
+		a.linear(q.heads, a.codes, at.Q)
+		a.linear(k, a.codes, at.K)
 		if at.QNorm != nil {
-			tensor.RMSNorm(q2, a.invQ, q, at.QNorm.Weight.T, at.QNorm.Eps)
+			tensor.RMSNorm(q2.heads, a.invQ, q.heads, at.QNorm.Weight.T, at.QNorm.Eps)
 			tensor.RMSNorm(k2, a.invK, k, at.KNorm.Weight.T, at.KNorm.Eps)
 			q, k, q2, k2 = q2, k2, q, k
 		}
-		tensor.RoPE(q2, q, at.RoPE, d.len, false, false)
+		tensor.RoPE(q2.heads, q.heads, at.RoPE, d.len, false, false)
 		tensor.RoPE(k2, k, at.RoPE, d.len, false, false)
 		tensor.Append(d.k[i], k2, d.len)
-		tensor.Append(d.v[i], a.v, d.len)
-		tensor.CachedAttention(a.heads, q2, d.k[i], d.v[i], d.len+a.n)
-		y := a.att
+		tensor.CachedAttention(q.heads, q2.heads, d.k[i], d.v[i], d.len+a.n)
+		y := q.rows
 		if at.SubNorm != nil {
 			y = a.rmsNorm(at.SubNorm, y)
 		}
 		a.quantize(a.codes, y, at.Out)
-		a.linear(a.out, a.codes, at.Out)
-		tensor.Add(a.x, a.x, a.out)
+		a.linear(a.norm, a.codes, at.Out)
+		tensor.Add(a.x, a.x, a.norm)
 
 		a.quantize(a.codes, a.rmsNorm(b.MLPNorm, a.x), b.MLP.Up)
 		a.linear(a.up, a.codes, b.MLP.Up)
-		h := a.hidden
 		if b.MLP.Gate != nil {
 			a.linear(a.gate, a.codes, b.MLP.Gate)
-			tensor.Gated(b.MLP.Act, h, a.gate, a.up)
+			tensor.Gated(b.MLP.Act, a.up, a.gate, a.up)
 		} else {
-			tensor.Unary(b.MLP.Act, h, a.up)
+			tensor.Unary(b.MLP.Act, a.up, a.up)
 		}
+		h := a.up
 		if b.MLP.SubNorm != nil {
-			tensor.RMSNorm(a.up, a.inv, h, b.MLP.SubNorm.Weight.T, c.Eps)
-			h = a.up
+			tensor.RMSNorm(a.gate, a.inv, h, b.MLP.SubNorm.Weight.T, c.Eps)
+			h = a.gate
 		}
 		a.quantize(a.wide, h, b.MLP.Down)
-		a.linear(a.out, a.wide, b.MLP.Down)
-		tensor.Add(a.x, a.x, a.out)
+		a.linear(a.norm, a.wide, b.MLP.Down)
+		tensor.Add(a.x, a.x, a.norm)
 	}
 	d.len += a.n
 	if logits == nil {
@@ -258,39 +259,61 @@ func (d *Decoder) step(a *activations, ids []int32, logits []float32) {
 
 // activations are what a step of n tokens of each of b sequences needs, R = b*n rows.
 type activations struct {
-	n                int
-	ids              *tensor.Tensor // (R)
-	x, norm, out     *tensor.Tensor // (R, C)
-	heads, att       *tensor.Tensor // (b, n, H, D) and the same as (R, C)
-	q, q2, k, k2, v  *tensor.Tensor // (b, n, H or KV, D)
-	gate, up, hidden *tensor.Tensor // (R, hidden)
-	codes, wide, xs  *tensor.Tensor // int8 (R, C), int8 (R, hidden), and their scales (R)
-	scaled           *tensor.Tensor // (R, C): times column scales; nil without
-	scaledWide       *tensor.Tensor // (R, hidden)
-	inv, invQ, invK  *tensor.Tensor // of the norms
-	last, lastNorm   *tensor.Tensor // (b, C)
-	invLast, logits  *tensor.Tensor // (b), (b, V)
+	n               int
+	ids             *tensor.Tensor // (R)
+	x, norm         *tensor.Tensor // (R, C)
+	q, q2           queries
+	k, k2           *tensor.Tensor // (b, n, KV, D)
+	gate, up        *tensor.Tensor // (R, hidden)
+	codes, wide, xs *tensor.Tensor // int8 (R, C), int8 (R, hidden), and their scales (R)
+	scaled          *tensor.Tensor // (R, C): times column scales; nil without
+	scaledWide      *tensor.Tensor // (R, hidden)
+	inv, invQ, invK *tensor.Tensor // of the norms
+	last, lastNorm  *tensor.Tensor // (b, C)
+	invLast, logits *tensor.Tensor // (b), (b, V)
 
-	all []*tensor.Tensor
+	mem []*tensor.Tensor // of all of them, in order
 }
 
-func newActivations(m *Model, b, n int) *activations {
+// queries is one memory in two shapes.
+type queries struct {
+	heads *tensor.Tensor // (b, n, H, D)
+	rows  *tensor.Tensor // (R, C)
+}
+
+// newActivations takes over the memory of old, which may be nil, where it is large enough.
+func newActivations(m *Model, b, n int, old *activations) *activations {
 	c, rows := m.cfg, b*n
 	dim, kv := c.Width/c.Heads, c.KVHeads
 	a := &activations{n: n}
 	f := func(t device.Type, shape ...int) *tensor.Tensor {
-		x := tensor.New(m.Device(), t, shape...)
-		a.all = append(a.all, x)
-		return x
+		i, size := len(a.mem), 1
+		for _, d := range shape {
+			size *= d
+		}
+		var mem *tensor.Tensor
+		if old != nil {
+			mem = old.mem[i]
+		}
+		if mem == nil || mem.Len() < size {
+			if mem != nil {
+				mem.Free()
+			}
+			mem = tensor.New(m.Device(), t, size)
+		}
+		a.mem = append(a.mem, mem)
+		return mem.Rows(0, size).Reshape(shape...)
 	}
 	const f32 = device.F32
+	q := func() queries {
+		x := f(f32, b, n, c.Heads, dim)
+		return queries{x, x.Reshape(rows, c.Width)}
+	}
 	a.ids = f(device.I32, rows)
-	a.x, a.norm, a.out = f(f32, rows, c.Width), f(f32, rows, c.Width), f(f32, rows, c.Width)
-	a.heads = f(f32, b, n, c.Heads, dim)
-	a.att = a.heads.Reshape(rows, c.Width)
-	a.q, a.q2 = f(f32, b, n, c.Heads, dim), f(f32, b, n, c.Heads, dim)
-	a.k, a.k2, a.v = f(f32, b, n, kv, dim), f(f32, b, n, kv, dim), f(f32, b, n, kv, dim)
-	a.gate, a.up, a.hidden = f(f32, rows, c.Hidden), f(f32, rows, c.Hidden), f(f32, rows, c.Hidden)
+	a.x, a.norm = f(f32, rows, c.Width), f(f32, rows, c.Width)
+	a.q, a.q2 = q(), q()
+	a.k, a.k2 = f(f32, b, n, kv, dim), f(f32, b, n, kv, dim)
+	a.gate, a.up = f(f32, rows, c.Hidden), f(f32, rows, c.Hidden)
 	a.codes, a.wide, a.xs = f(device.I8, rows, c.Width), f(device.I8, rows, c.Hidden), f(f32, rows)
 	if c.Quant.Columns > 1 {
 		a.scaled, a.scaledWide = f(f32, rows, c.Width), f(f32, rows, c.Hidden)
@@ -326,7 +349,7 @@ func (a *activations) linear(y, codes *tensor.Tensor, l nn.Layer) {
 }
 
 func (a *activations) free() {
-	for _, t := range a.all {
+	for _, t := range a.mem {
 		t.Free()
 	}
 }

@@ -389,34 +389,35 @@ func (s *ggufSource) check(name string, shape ...int) error {
 	return nil
 }
 
-func (s *ggufSource) tensor(name string) (gguf.Tensor, error) {
-	s.used[name] = true
-	return s.f.Tensor(name)
+func (s *ggufSource) view(there string, use func(t gguf.Tensor) error) error {
+	s.used[there] = true
+	return s.f.View(there, use)
 }
 
-func (s *ggufSource) floats(name string, _ ...int) ([]float32, error) {
-	t, err := s.tensor(ggufName(name))
-	if err != nil {
-		return nil, err
-	}
-	return gguf.Floats(t)
+func (s *ggufSource) read(there string) (x []float32, err error) {
+	err = s.view(there, func(t gguf.Tensor) error {
+		x, err = gguf.Floats(t)
+		return err
+	})
+	return x, err
 }
+
+func (s *ggufSource) floats(name string, _ ...int) ([]float32, error) { return s.read(ggufName(name)) }
 
 func (s *ggufSource) frozen() bool { return s.codes }
 
-func (s *ggufSource) half(name string) ([]uint16, bool, error) {
+func (s *ggufSource) half(name string) (x []uint16, ok bool, err error) {
 	if in, ok := s.f.Info(ggufName(name)); !ok || in.Type != gguf.F16 {
 		return nil, false, nil
 	}
-	t, err := s.tensor(ggufName(name))
-	if err != nil {
-		return nil, false, err
-	}
-	x := make([]uint16, len(t.Data)/2)
-	for i := range x {
-		x[i] = binary.LittleEndian.Uint16(t.Data[2*i:])
-	}
-	return x, true, nil
+	err = s.view(ggufName(name), func(t gguf.Tensor) error {
+		x = make([]uint16, len(t.Data)/2)
+		for i := range x {
+			x[i] = binary.LittleEndian.Uint16(t.Data[2*i:])
+		}
+		return nil
+	})
+	return x, err == nil, err
 }
 
 // scale is what a product with the weight is multiplied by.
@@ -425,11 +426,7 @@ func (s *ggufSource) scale(weight string) (float32, error) {
 	if _, ok := s.f.Info(name); !ok {
 		return 1, nil
 	}
-	t, err := s.tensor(name)
-	if err != nil {
-		return 0, err
-	}
-	x, err := gguf.Floats(t)
+	x, err := s.read(name)
 	if err == nil && len(x) != 1 {
 		err = fmt.Errorf("%q has %d numbers, not one", name, len(x))
 	}
@@ -441,17 +438,13 @@ func (s *ggufSource) scale(weight string) (float32, error) {
 
 func (s *ggufSource) linear(name string, out, in int) (v values, err error) {
 	there := ggufName(name + ".weight")
-	t, err := s.tensor(there)
-	if err != nil {
-		return v, err
-	}
 	scale, err := s.scale(there)
 	if err != nil {
 		return v, err
 	}
 	turned := s.turned && (strings.HasSuffix(name, "attn.q") || strings.HasSuffix(name, "attn.k"))
 	if !s.codes {
-		x, err := gguf.Floats(t)
+		x, err := s.read(there)
 		if err != nil {
 			return v, err
 		}
@@ -463,7 +456,12 @@ func (s *ggufSource) linear(name string, out, in int) (v values, err error) {
 		}
 		return values{floats: x}, nil
 	}
-	codes, scales, err := gguf.Codes(t)
+	var codes []int8
+	var scales []float32
+	err = s.view(there, func(t gguf.Tensor) error {
+		codes, scales, err = gguf.Codes(t)
+		return err
+	})
 	if err != nil {
 		return v, err
 	}
@@ -489,11 +487,11 @@ func (s *ggufSource) perRow() (bool, error) {
 		if in.Type != gguf.TQ1_0 && in.Type != gguf.TQ2_0 || len(in.Dims) != 2 {
 			continue
 		}
-		t, err := s.f.Tensor(in.Name)
-		if err != nil {
-			return false, err
-		}
-		_, scales, err := gguf.Codes(t)
+		var scales []float32
+		err := s.f.View(in.Name, func(t gguf.Tensor) (err error) {
+			scales, err = gguf.Scales(t)
+			return err
+		})
 		if err != nil {
 			return false, err
 		}

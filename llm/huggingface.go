@@ -307,11 +307,7 @@ func (s *hfSource) info(name string) (safetensors.Info, bool) {
 func (s *hfSource) size() (tensors int, bytes int64) {
 	for name := range s.where {
 		in, _ := s.info(name)
-		n := int64(in.DType.Size())
-		for _, d := range in.Shape {
-			n *= int64(d)
-		}
-		bytes += n
+		bytes += in.Bytes()
 	}
 	return len(s.where), bytes
 }
@@ -352,21 +348,24 @@ func (s *hfSource) linear(name string, out, in int) (v values, err error) {
 		v.floats, err = s.read(there)
 		return v, err
 	}
-	t, err := s.where[there].Tensor(there)
-	if err != nil {
-		return v, err
-	}
+	var codes []int8
 	s.used[there] = true
-	if t.DType != safetensors.U8 || out%4 != 0 || len(t.Data) != out/4*in {
-		return v, fmt.Errorf("%q is %s of %v; packed weights are U8 of [%d %d]", there, t.DType, t.Shape, out/4, in)
-	}
-	codes, quarter := make([]int8, out*in), len(t.Data)
-	for i := range codes {
-		c := t.Data[i%quarter] >> (2 * (i / quarter)) & 3
-		if c == 3 {
-			return v, fmt.Errorf("%q has a byte %#x at %d that is no ternary codes", there, t.Data[i%quarter], i%quarter)
+	if err := s.where[there].View(there, func(t safetensors.Tensor) error {
+		if t.DType != safetensors.U8 || out%4 != 0 || len(t.Data) != out/4*in {
+			return fmt.Errorf("%q is %s of %v; packed weights are U8 of [%d %d]", there, t.DType, t.Shape, out/4, in)
 		}
-		codes[i] = int8(c) - 1
+		quarter := len(t.Data)
+		codes = make([]int8, out*in)
+		for i := range codes {
+			c := t.Data[i%quarter] >> (2 * (i / quarter)) & 3
+			if c == 3 {
+				return fmt.Errorf("%q has a byte %#x at %d that is no ternary codes", there, t.Data[i%quarter], i%quarter)
+			}
+			codes[i] = int8(c) - 1
+		}
+		return nil
+	}); err != nil {
+		return v, err
 	}
 	scale, err := s.read(there + "_scale")
 	if err != nil {

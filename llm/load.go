@@ -2,6 +2,7 @@ package llm
 
 import (
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -42,7 +43,9 @@ func load(dev device.Device, c Config, src source) (*Model, error) {
 	if err := checkAll(c, src); err != nil {
 		return nil, err
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(25)) // what is read and converted is as large as the model
+	// What is read and converted is as large as the model, and has no pointers to follow.
+	defer runtime.GC()
+	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	mk := tensor.NewMaker(dev, 0)
 	var done []string
 	table := func(name string, rows, cols int, _ float32) (*autograd.Value, error) {

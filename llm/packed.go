@@ -159,72 +159,92 @@ func readPacked(dev device.Device, f *safetensors.File, as Weights) (*Model, err
 	if c.Weights == FP32Weights {
 		return nil, errors.New("its config names fp32 weights, which are never packed")
 	}
-	src := &packedSource{tensors: map[string]safetensors.Tensor{}, codebook: c.codebook(), perRow: c.Quant.PerRow,
-		columns: c.Quant.Columns > 1, thaw: as != ""}
+	src := &packedSource{f: f, codebook: c.codebook(), perRow: c.Quant.PerRow, columns: c.Quant.Columns > 1, thaw: as != ""}
 	if as != "" {
 		c.Weights = as
 	}
-	var all []safetensors.Tensor
-	for _, in := range f.Tensors() {
-		t, err := f.Tensor(in.Name)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, t)
-		src.tensors[t.Name] = t
+	sum, err := src.checksum()
+	if err != nil {
+		return nil, err
 	}
-	if checksum(all) != meta["sha256"] {
+	if sum != meta["sha256"] {
 		return nil, errors.New("its checksum is not that of its data: the file was damaged or changed; copy it again")
 	}
 	return load(dev, c, src)
 }
 
 type packedSource struct {
-	tensors  map[string]safetensors.Tensor
+	f        *safetensors.File
 	codebook ternary.Codebook
 	perRow   bool
 	columns  bool // there are column scales
 	thaw     bool // layers are floats
 }
 
-func (s *packedSource) size() (tensors int, bytes int64) {
-	for _, t := range s.tensors {
-		bytes += int64(len(t.Data))
+// checksum is that of the package's function.
+func (s *packedSource) checksum() (string, error) {
+	var names []string
+	for _, in := range s.f.Tensors() {
+		names = append(names, in.Name)
 	}
-	return len(s.tensors), bytes
+	slices.Sort(names)
+	h := sha256.New()
+	for _, name := range names {
+		if err := s.f.View(name, func(t safetensors.Tensor) error {
+			h.Write(t.Data)
+			return nil
+		}); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func (s *packedSource) size() (tensors int, bytes int64) {
+	all := s.f.Tensors()
+	for _, in := range all {
+		bytes += in.Bytes()
+	}
+	return len(all), bytes
 }
 
 func (s *packedSource) check(name string, shape ...int) error {
-	if layer, ok := strings.CutSuffix(name, ".weight"); ok && s.tensors[layer].DType == safetensors.U8 {
-		// Five codes or three a byte, which the entropy coder shrinks further; no trained layer comes near this.
-		if n := len(s.tensors[layer].Data); n < shape[0]*shape[1]/400 {
-			return fmt.Errorf("%q has %d bytes, too few for %v codes", layer, n, shape)
+	if layer, ok := strings.CutSuffix(name, ".weight"); ok {
+		if in, ok := s.f.Info(layer); ok && in.DType == safetensors.U8 {
+			// Five codes or three a byte, which the entropy coder shrinks further; no trained layer comes near this.
+			if in.Bytes() < int64(shape[0])*int64(shape[1])/400 {
+				return fmt.Errorf("%q has %d bytes, too few for %v codes", layer, in.Bytes(), shape)
+			}
+			return nil
 		}
-		return nil
 	}
-	t, ok := s.tensors[name]
+	in, ok := s.f.Info(name)
 	if !ok {
 		return fmt.Errorf("it has no tensor %q", name)
 	}
-	if strings.HasSuffix(name, ".columns") && t.DType == safetensors.U8 {
+	if strings.HasSuffix(name, ".columns") && in.DType == safetensors.U8 {
 		return nil // floats checks it
 	}
-	if !slices.Equal(t.Shape, shape) || t.DType != safetensors.F32 {
-		return fmt.Errorf("%q is %s of shape %v; the model needs F32 of %v", name, t.DType, t.Shape, shape)
+	if !slices.Equal(in.Shape, shape) || in.DType != safetensors.F32 {
+		return fmt.Errorf("%q is %s of shape %v; the model needs F32 of %v", name, in.DType, in.Shape, shape)
 	}
 	return nil
 }
 
-func (s *packedSource) floats(name string, shape ...int) ([]float32, error) {
-	t, ok := s.tensors[name]
+func (s *packedSource) floats(name string, shape ...int) (x []float32, err error) {
+	in, ok := s.f.Info(name)
 	if !ok {
 		return nil, fmt.Errorf("it has no tensor %q", name)
 	}
-	if strings.HasSuffix(name, ".columns") && t.DType == safetensors.U8 {
-		x, err := ternary.UnpackColumns(t.Data, shape[0])
-		return x, named(name, err)
-	}
-	return safetensors.Values[float32](t)
+	err = s.f.View(name, func(t safetensors.Tensor) error {
+		if strings.HasSuffix(name, ".columns") && in.DType == safetensors.U8 {
+			x, err = ternary.UnpackColumns(t.Data, shape[0])
+			return named(name, err)
+		}
+		x, err = safetensors.Values[float32](t)
+		return err
+	})
+	return x, err
 }
 
 func (s *packedSource) frozen() bool { return !s.thaw }
@@ -232,10 +252,19 @@ func (s *packedSource) frozen() bool { return !s.thaw }
 func (s *packedSource) half(string) ([]uint16, bool, error) { return nil, false, nil }
 
 func (s *packedSource) linear(name string, out, in int) (v values, err error) {
-	t, ok := s.tensors[name]
-	if !ok || t.DType != safetensors.U8 {
+	info, ok := s.f.Info(name)
+	if !ok || info.DType != safetensors.U8 {
 		return v, fmt.Errorf("it has no packed codes %q", name)
 	}
+	err = s.f.View(name, func(t safetensors.Tensor) error {
+		v, err = s.decode(t, out, in)
+		return err
+	})
+	return v, err
+}
+
+func (s *packedSource) decode(t safetensors.Tensor, out, in int) (v values, err error) {
+	name := t.Name
 	p := &ternary.Packed{Format: "base3", Rows: out, Cols: in}
 	if s.codebook == ternary.Five {
 		p.Format = "base5"

@@ -120,6 +120,26 @@ func Codes(t Tensor) (codes []int8, scales []float32, err error) {
 	return codes, scales, nil
 }
 
+// Scales gives those that [Codes] gives, without the codes.
+func Scales(t Tensor) ([]float32, error) {
+	n, err := check(t)
+	if err != nil {
+		return nil, err
+	}
+	size := layouts[t.Type].bytes
+	switch t.Type {
+	case TQ1_0, TQ2_0: // at the end of blocks
+		scales := make([]float32, n/256)
+		for b := range scales {
+			scales[b] = half.FromF16(le.Uint16(t.Data[size*(b+1)-2:]))
+		}
+		return scales, nil
+	case I2_S:
+		return []float32{math.Float32frombits(le.Uint32(t.Data[n/4:]))}, nil
+	}
+	return nil, fmt.Errorf("gguf: tensor %q: %s has no ternary codes", t.Name, t.Type)
+}
+
 // tq1 is where the codes of byte i of a TQ1_0 block lie: the first, the distance to the next, how many.
 func tq1(i int) (at, step, count int) {
 	switch {

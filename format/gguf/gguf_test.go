@@ -214,6 +214,9 @@ func TestBlocks(t *testing.T) {
 			t.Errorf("%s: other bytes", typ)
 		}
 		back, scales, err := Codes(got)
+		if again, err := Scales(got); err != nil || !slices.Equal(again, scales) {
+			t.Errorf("%s: scales %v, %v; those of Codes are %v", got.Type, again, err, scales)
+		}
 		if err != nil || !slices.Equal(back, codes) || slices.ContainsFunc(scales, func(s float32) bool { return s != 0.5 }) {
 			t.Errorf("%s: other codes, %v, %v", typ, scales, err)
 		}

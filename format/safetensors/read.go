@@ -28,6 +28,9 @@ type Info struct {
 	begin, end int64 // data_offsets
 }
 
+// Bytes is the length of the tensor's data.
+func (in Info) Bytes() int64 { return in.end - in.begin }
+
 // File is an open safetensors file. Its methods may be called concurrently if its reader allows it, as files do.
 type File struct {
 	name   string // for errors, empty if unknown
