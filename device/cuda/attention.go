@@ -115,23 +115,38 @@ func (d *Device) halfHeads(args []uint64, dim int, spans ...span) (_ []uint64, w
 	}
 }
 
-// widened gives rows of int8 in float32.
-func (d *Device) widened(x span, dim int) (span, func()) {
+// widened gives the keys of a cache in int8 in float32; the rest of it is undefined.
+func (d *Device) widened(x span, s device.AttentionShape) (span, func()) {
 	if x.typ != device.I8 {
 		return x, nothing
 	}
-	n := x.len / x.row(dim) * dim
-	p, free := d.temp(4 * n)
-	d.each("widenRows", n, p, x.p, num(n), num(dim))
-	return span{p, device.F32, n}, free
+	rows := s.Batch * s.KVHeads * s.Cache
+	p, free := d.temp(4 * rows * s.Dim)
+	d.each("fromInt8Rows", 32*rows, p, x.p, num(rows), num(s.Dim), num(s.Keys), num(s.Cache))
+	return span{p, device.F32, rows * s.Dim}, free
+}
+
+// inGrid calls f with the parts of a batch that a grid has room for; cut is the part of an operand that has n elements
+// for each sequence.
+func (d *Device) inGrid(s device.AttentionShape,
+	f func(part device.AttentionShape, cut func(m device.Mem, n int) device.Mem)) {
+	for from := 0; from < s.Batch; from += d.maxGrid {
+		part := s
+		part.Batch = min(d.maxGrid, s.Batch-from)
+		f(part, func(m device.Mem, n int) device.Mem { return m.Slice(from*n, (from+part.Batch)*n) })
+	}
 }
 
 func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
 	if out.IsZero() || s.Batch <= 0 || s.Queries <= 0 || s.Heads <= 0 || s.KVHeads <= 0 || s.Dim <= 0 || d.failed() {
 		return
 	}
-	if k.Type() == device.I8 && v.Type() == device.I8 {
-		d.overInt8(out, lse, q, k, v, s)
+	if s.Batch > d.maxGrid {
+		nq, rows := s.Queries*s.Heads*s.Dim, max(s.Keys, s.Cache)*s.KVHeads
+		d.inGrid(s, func(part device.AttentionShape, cut func(device.Mem, int) device.Mem) {
+			d.Attention(cut(out, nq), cut(lse, s.Heads*s.Queries), cut(q, nq), cut(k, rows*spanOf(k).row(s.Dim)),
+				cut(v, rows*spanOf(v).row(s.Dim)), part)
+		})
 		return
 	}
 	if s.Queries < decodeQueries && s.Dim <= decodeDim && k.Type() == v.Type() {
@@ -143,9 +158,9 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 		d.Bridge.Attention(out, lse, q, k, v, s)
 		return
 	}
-	sk, free := d.widened(spanOf(k), s.Dim)
+	sk, free := d.widened(spanOf(k), s)
 	defer free()
-	sv, free := d.widened(spanOf(v), s.Dim)
+	sv, free := d.widened(spanOf(v), s)
 	defer free()
 	args := []uint64{addr(out), addr(lse)}
 	if f.half {
@@ -184,23 +199,17 @@ func (d *Device) decode(out, lse, q, k, v device.Mem, s device.AttentionShape) {
 	}
 }
 
-// overInt8 is attention over caches in int8, by copies in float32.
-func (d *Device) overInt8(out, lse, q, k, v device.Mem, s device.AttentionShape) {
-	wide := s
-	wide.Row = 0
-	var copies [2]device.Mem
-	for i, m := range []device.Mem{k, v} {
-		copies[i] = d.Alloc(device.F32, s.Batch*wide.KV())
-		defer d.Free(copies[i])
-		rows := s.Batch * s.KVHeads * s.Cache
-		d.each("fromInt8Rows", 32*rows, addr(copies[i]), addr(m), num(rows), num(s.Dim), num(s.Keys), num(s.Cache))
-	}
-	d.Attention(out, lse, q, copies[0], copies[1], wide)
-}
-
 func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s device.AttentionShape) {
 	if dq.IsZero() && dk.IsZero() && dv.IsZero() || s.Batch <= 0 || s.Queries <= 0 || s.Keys <= 0 || s.Heads <= 0 ||
 		s.KVHeads <= 0 || s.Dim <= 0 || d.failed() {
+		return
+	}
+	if s.Batch > d.maxGrid {
+		nq, nkv := s.Queries*s.Heads*s.Dim, s.KV()
+		d.inGrid(s, func(part device.AttentionShape, cut func(device.Mem, int) device.Mem) {
+			d.AttentionGrad(cut(dq, nq), cut(dk, nkv), cut(dv, nkv), cut(dout, nq), cut(out, nq),
+				cut(lse, s.Heads*s.Queries), cut(q, nq), cut(k, nkv), cut(v, nkv), part)
+		})
 		return
 	}
 	f, ok := d.form(backwardForms, s.Dim, 32)

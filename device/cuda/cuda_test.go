@@ -2,7 +2,11 @@ package cuda
 
 import (
 	"errors"
+	flags "flag"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"testing"
 
 	"setun/device"
@@ -11,15 +15,64 @@ import (
 	"setun/device/devicetest"
 )
 
-// interpret opens a device on the interpreter that checks everything: allocations have exactly the size asked for, so
-// that kernels that read past it are found, and with one multiprocessor threads have several elements.
-func interpret(t *testing.T) *Device {
-	d, err := New(ptx.Open(ptx.Config{Multiprocessors: 1}))
+// launched counts the launches of the tests by kernel.
+var launched = map[string]int{}
+
+// TestMain also fails where all tests ran and a kernel was never launched.
+func TestMain(m *testing.M) {
+	flags.Parse()
+	code := m.Run()
+	all := !testing.Short()
+	for _, name := range []string{"test.run", "test.skip", "test.list"} {
+		all = all && flags.Lookup(name).Value.String() == ""
+	}
+	if all && code == 0 {
+		for _, kernel := range slices.Sorted(maps.Keys(entries())) {
+			if launched[kernel] == 0 {
+				fmt.Printf("kernel %s of module %s was never launched\n", kernel, entries()[kernel])
+				code = 1
+			}
+		}
+	}
+	os.Exit(code)
+}
+
+// interpret opens a device on the interpreter. Allocations have exactly the size asked for, so that kernels that read
+// past it are found.
+func interpret(t *testing.T, c ptx.Config) *Device {
+	t.Helper()
+	gpu := ptx.Open(c)
+	d, err := New(gpu)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.pool.class = func(bytes int) int { return max(bytes, 1) }
-	t.Cleanup(func() { d.Close() })
+	t.Cleanup(func() {
+		d.Close()
+		for kernel, n := range gpu.Launches() {
+			launched[kernel] += n
+		}
+	})
+	return d
+}
+
+// interpreted opens one that no test leads into an error.
+func interpreted(t *testing.T, c ptx.Config) *Device {
+	t.Helper()
+	d := interpret(t, c)
+	t.Cleanup(func() {
+		if err := d.Sync(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// looping opens a device of such small grids that the blocks of most kernels have to loop, and looks for races of blocks.
+func looping(t *testing.T) *Device {
+	t.Helper()
+	d := interpret(t, ptx.Config{Multiprocessors: 1, CheckBlocks: true})
+	d.maxGrid = 2
 	return d
 }
 
@@ -31,7 +84,7 @@ func TestInterpreter(t *testing.T) {
 	}
 	var opened []*Device
 	devicetest.RunSimulated(t, func() device.Device {
-		d := interpret(t)
+		d := looping(t)
 		opened = append(opened, d)
 		return d
 	}, every)

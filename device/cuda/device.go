@@ -30,6 +30,8 @@ type Device struct {
 	calls sync.Pool     // of *arguments
 	math  atomic.Uint32 // device.Math, see SetMath
 
+	maxGrid int // blocks in each dimension of a grid; tests lower it, so that kernels loop
+
 	mu      sync.Mutex
 	bridged map[string]int
 }
@@ -54,7 +56,7 @@ func New(drv driver.Driver) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{drv: drv, info: drv.Info(), host: host, bridged: map[string]int{}}
+	d := &Device{drv: drv, info: drv.Info(), host: host, maxGrid: maxGrid, bridged: map[string]int{}}
 	d.Bridge.Do = d.bridge
 	d.calls.New = func() any { return new(arguments) }
 	d.pool.init()

@@ -41,8 +41,6 @@ func (d *Device) CopyRows(dst device.Mem, ldd int, src device.Mem, lds int, rows
 		d.each("int8Rows", 32*rows, addr(dst), num(ldd), addr(src), num(lds), num(rows), num(cols))
 	case dst.Type() == device.F16:
 		d.each("narrowRows", n, addr(dst), num(ldd), addr(src), num(lds), num(n), num(cols))
-	case dst.Type() == device.I8:
-		d.each("copyInt8Rows", 32*rows, addr(dst), num(ldd), addr(src), num(lds), num(rows), num(cols))
 	default:
 		d.each("copyRows", n, addr(dst), num(ldd), addr(src), num(lds), num(n), num(cols), flag(acc))
 	}

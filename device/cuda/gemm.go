@@ -68,7 +68,6 @@ type product struct {
 
 const (
 	thinRows = 8       // a product of as many rows reads the other operand once
-	maxBatch = 1 << 15 // in a launch
 	bf16From = 1 << 18 // multiply-adds for which it pays to round the operands to bfloat16 first
 )
 
@@ -82,12 +81,12 @@ func (d *Device) multiply(g product) {
 	if g.math == device.MathFP32 {
 		g.math = device.Math(d.math.Load())
 	}
-	for ; g.batch > maxBatch; g.batch -= maxBatch {
+	for ; g.batch > d.maxGrid; g.batch -= d.maxGrid {
 		part := g
-		part.batch = maxBatch
+		part.batch = d.maxGrid
 		d.multiply(part)
-		g.a, g.b = g.a.at(maxBatch), g.b.at(maxBatch)
-		g.c += uint64(4 * maxBatch * g.strideC)
+		g.a, g.b = g.a.at(d.maxGrid), g.b.at(d.maxGrid)
+		g.c += uint64(4 * d.maxGrid * g.strideC)
 	}
 	if g.math == device.MathBF16 && min(g.m, g.n, g.k) > thinRows && g.m*g.n*g.k >= bf16From {
 		d.bf16(g)

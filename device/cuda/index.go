@@ -39,7 +39,7 @@ func (d *Device) ScatterAdd(dtable, dy, ids device.Mem, rows, cols int) {
 	if cols%4 == 0 && (addr(dtable)|addr(dy))%16 == 0 {
 		kernel, strip = "scatterAdd4", 4*32
 	}
-	const warps, maxBlocks = blockSize / 32, 1 << 16
-	d.launch(kernel, driver.Dim{X: min((rows+warps-1)/warps, maxBlocks), Y: (cols + strip - 1) / strip},
+	const warps = blockSize / 32
+	d.launch(kernel, driver.Dim{X: min((rows+warps-1)/warps, d.maxGrid), Y: (cols + strip - 1) / strip},
 		driver.Dim{X: blockSize}, 0, addr(dtable), addr(dy), keys, num(rows), num(cols), size)
 }

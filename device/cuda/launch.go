@@ -14,7 +14,7 @@ import (
 
 const (
 	blockSize = 256     // threads of a block in each and rows: BLOCK in setun.h
-	maxRows   = 1 << 16 // blocks of rows
+	maxGrid   = 1 << 15 // in each dimension of a grid; y and z end at 65535
 	maxArgs   = 24
 )
 
@@ -53,7 +53,7 @@ func (d *Device) each(kernel string, n int, args ...uint64) {
 	if n <= 0 {
 		return
 	}
-	blocks := min((n-1)/blockSize+1, 16*max(d.info.Multiprocessors, 1))
+	blocks := min((n-1)/blockSize+1, 16*max(d.info.Multiprocessors, 1), d.maxGrid)
 	d.launch(kernel, driver.Dim{X: blocks}, driver.Dim{X: blockSize}, 0, args...)
 }
 
@@ -63,7 +63,7 @@ func (d *Device) rows(kernel string, rows int, args ...uint64) {
 	if rows <= 0 {
 		return
 	}
-	d.launch(kernel, driver.Dim{X: min(rows, maxRows)}, driver.Dim{X: blockSize}, 0, args...)
+	d.launch(kernel, driver.Dim{X: min(rows, d.maxGrid)}, driver.Dim{X: blockSize}, 0, args...)
 }
 
 // Arguments of kernels: the low bytes count.

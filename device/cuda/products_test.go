@@ -15,20 +15,6 @@ import (
 
 // What devicetest has no shapes for: products in parts, tensor cores, large tiles, cards with little shared memory.
 
-func interpreted(t *testing.T, c ptx.Config) *Device {
-	t.Helper()
-	d, err := New(ptx.Open(c))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
-}
-
 // compare runs a kernel on d and on the reference with the same operands, of which the first is the result, and bounds
 // |got-want| / (1+|want|). Operands start pad elements into their allocation.
 func compare(t *testing.T, d *Device, pad int, tol float64, run func(k device.Kernels, m []device.Mem),

@@ -29,7 +29,7 @@ func (d *Device) columns(kernel string, ds []device.Mem, alpha float32, groups, 
 	if !wanted || n <= 0 || rows <= 0 {
 		return
 	}
-	const tile, maxSplits, minRows, maxGroups = 32, 64, 64, 1 << 15
+	const tile, maxSplits, minRows = 32, 64, 64
 	splits := min(max(rows/minRows, 1), maxSplits)
 	part := uint64(0)
 	if splits > 1 {
@@ -40,7 +40,7 @@ func (d *Device) columns(kernel string, ds []device.Mem, alpha float32, groups, 
 			return
 		}
 	}
-	d.launch(kernel, driver.Dim{X: (cols + tile - 1) / tile, Y: splits, Z: min(groups, maxGroups)},
+	d.launch(kernel, driver.Dim{X: (cols + tile - 1) / tile, Y: splits, Z: min(groups, d.maxGrid)},
 		driver.Dim{X: blockSize}, 0, args(part)...)
 	if splits == 1 {
 		return

@@ -8,7 +8,6 @@ import (
 
 	"setun/device"
 	"setun/device/cpu"
-	"setun/device/cuda/ptx"
 )
 
 // TestShapes compares with device/cpu where devicetest does not go: each form of the kernels of rows, long rows, sums
@@ -155,7 +154,7 @@ func TestShapes(t *testing.T) {
 			return []device.Mem{table}
 		}},
 	)
-	gpu, host := interpreted(t, ptx.Config{Multiprocessors: 1}), device.Device(cpu.New(0))
+	gpu, host := looping(t), device.Device(cpu.New(0))
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got := tt.run(gpu, gen{gpu, rand.New(rand.NewPCG(1, 2))})

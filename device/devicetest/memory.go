@@ -47,6 +47,25 @@ func memoryTables() []table {
 				return []operand{{name: "dst", mode: output, val: device.Wrap(make([]uint8, n))}, in("src", src)}
 			})
 		}
+		if n <= 33 {
+			for _, t := range []device.Type{device.F16, device.I8, device.U8} {
+				v := float32(-3)
+				if t == device.U8 {
+					v = 200
+				}
+				fill.cases = append(fill.cases, kase{name: fmt.Sprintf("%v,n=%d", t, n), make: func(g gen) call {
+					return call{
+						ops: []operand{{name: "dst", mode: output, val: device.Span(device.HostBuffer(t, n))}},
+						run: func(k device.Kernels, m []device.Mem) { k.Fill(m[0], v) },
+						ref: func(x [][]float64) {
+							for i := range x[0] {
+								x[0][i] = float64(v)
+							}
+						},
+					}
+				}})
+			}
+		}
 		for _, v := range []float32{0, -2.5, nan} {
 			fill.cases = append(fill.cases, kase{name: fmt.Sprintf("v=%v,n=%d", v, n), make: func(g gen) call {
 				return call{

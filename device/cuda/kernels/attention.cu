@@ -191,7 +191,7 @@ KERNEL LAUNCH(BLOCK) attentionDecode(float *out, float *lse, const float *q, con
 #pragma unroll
 	for (int r = 0; r < decodeRows; r++) {
 		if (r >= rows) break;
-		barrier();
+		if (r > 0) barrier();
 		red[tid()] = o[r];
 		barrier();
 		int i = (r0 + r) / group, h = kvHead * group + (r0 + r) % group;
@@ -227,25 +227,5 @@ KERNEL LAUNCH(BLOCK)
 		long b = row / queries / heads, h = row / queries % heads, i = row % queries;
 		out[((b * queries + i) * heads + h) * dim + d] = sum == 0 ? 0 : x / sum;
 		if (lse && d == 0) lse[row] = sum == 0 ? -inff() : top * LN2 + logf(sum);
-	}
-}
-
-// Rows of int8 (device.Int8Row) as float32, and of float32, a warp a row.
-KERNEL LAUNCH(BLOCK) widenRows(float *dst, const u8 *src, long n, int dim) {
-	for (EACH(e, n)) {
-		long at = e / dim * (dim + 4);
-		dst[e] = (float)(i8)src[at + e % dim] * loadScale(src, at + dim, 2, 0);
-	}
-}
-KERNEL LAUNCH(BLOCK) copyInt8Rows(u8 *dst, long ldd, const float *x, long ldx, long rows, int cols) {
-	for (long r = (long)block() * (BLOCK / 32) + warpId(); r < rows; r += (long)blocks() * (BLOCK / 32)) {
-		u32 top = 0;
-		for (int c = laneId(); c < cols; c += 32) top = Max::of(bits(x[r * ldx + c]) & 0x7fffffff, top);
-		top = warpReduce<Max>(top);
-		float a = maxf(fromBits(top), 1e-5f), times = 127 / a;
-		u32 scale = finite(top) ? bits(a / 127) : 0x7fc00000;
-		for (int c = laneId(); c < cols; c += 32)
-			dst[r * ldd + c] = finite(top) ? roundCode(x[r * ldx + c] * times) : 0;
-		if (laneId() < 4) dst[r * ldd + cols + laneId()] = scale >> 8 * laneId();
 	}
 }

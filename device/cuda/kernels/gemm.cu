@@ -242,7 +242,7 @@ DEVICE void thinCols(Thin t, const float *a, int lda, const void *b, int halves,
 #pragma unroll
 	for (int i = 0; i < ROWS; i++) {
 		if (ROWS > 1 && i >= t.m) break;
-		barrier();
+		if (i > 0) barrier();
 		part[warpId()][laneId()] = acc[i];
 		barrier();
 		if (tid() < 128 && block() * 128 + tid() < t.n) {

@@ -188,7 +188,7 @@ KERNEL LAUNCH(BLOCK) addSums(float *d, const double *sums, float alpha, long n) 
 	double total = 0;
 #pragma unroll 8
 	for (long i = tid(); i < n; i += BLOCK) total += sums[i];
-	total = reduce<Sum>(total);
+	total = reduce<Sum, BLOCK, true>(total);
 	if (tid() == 0) d[0] += alpha * (float)total;
 }
 

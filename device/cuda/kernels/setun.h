@@ -222,12 +222,13 @@ template <typename Op, typename T> DEVICE T warpReduce(T x) {
 	return x;
 }
 
-// reduce is over a block, or over a warp if that is all there is.
-template <typename Op, int threads = BLOCK, typename T> DEVICE T reduce(T x) {
+// reduce is over a block, or over a warp if that is all there is. Once: a barrier parts it from the reduction before
+// with the same operation and type, as those of another one do.
+template <typename Op, int threads = BLOCK, bool once = false, typename T> DEVICE T reduce(T x) {
 	x = warpReduce<Op>(x);
 	if constexpr (threads > 32) {
 		SHARED T part[threads / 32];
-		barrier(); // of the reduction before
+		if constexpr (!once) barrier(); // of the reduction before
 		if (tid() % 32 == 0) part[tid() / 32] = x;
 		barrier();
 		x = part[0];

@@ -9,13 +9,13 @@ template <int T, typename V, bool keep> DEVICE void softmax(float *y, const floa
 		Row<T, V, keep> row(x + r * cols, cols);
 		V top = -inff(), sum = 0;
 		share<T, V, keep>(cols, [&](int k, int j) { top = map(max, row.at(k, j), top); });
-		float m = reduce<Max, T>(fold<Max>(top));
+		float m = reduce<Max, T, true>(fold<Max>(top));
 		share<T, V, keep>(cols, [&](int k, int j) {
 			V e = map(expFast, row.at(k, j) - m);
 			sum += e;
 			if (keep) row.kept[k] = e;
 		});
-		float inv = 1 / reduce<Sum, T>(fold<Sum>(sum));
+		float inv = 1 / reduce<Sum, T, true>(fold<Sum>(sum));
 		share<T, V, keep>(cols, [&](int k, int j) {
 			V e = keep ? row.kept[k] : map(expFast, row.at(k, j) - m);
 			put(y + r * cols + j, e * inv);
@@ -61,7 +61,7 @@ DEVICE void crossEntropy(float *rowLoss, float *stats, const float *logits, cons
 				sum = sum * expFast(m - above) + map(expFast, v - above);
 				m = above;
 			});
-			float top = reduce<Max, T>(m), all = reduce<Sum, T>(fold<Sum>(sum) * expFast(m - top));
+			float top = reduce<Max, T, true>(m), all = reduce<Sum, T, true>(fold<Sum>(sum) * expFast(m - top));
 			lse = all == 0 ? -inff() : top + logf(all);
 			loss = lse - x[t];
 		}
@@ -84,8 +84,8 @@ KERNEL LAUNCH(BLOCK) meanLoss(float *loss, float *stats, const float *rowLoss, c
 		sum += rowLoss[r];
 		n += targets[r] >= 0;
 	}
-	sum = reduce<Sum>(sum);
-	n = reduce<Sum>(n);
+	sum = reduce<Sum, BLOCK, true>(sum);
+	n = reduce<Sum, BLOCK, true>(n);
 	if (tid() == 0) {
 		stats[rows] = n ? (float)(1 / (double)n) : 0;
 		if (loss) loss[0] = n ? (float)(sum / n) : 0;
