@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 
 	"setun/device"
@@ -16,11 +17,15 @@ import (
 )
 
 // launched counts the launches of the tests by kernel.
-var launched = map[string]int{}
+var launched struct {
+	sync.Mutex
+	kernels map[string]int
+}
 
 // TestMain also fails where all tests ran and a kernel was never launched.
 func TestMain(m *testing.M) {
 	flags.Parse()
+	launched.kernels = map[string]int{}
 	code := m.Run()
 	all := !testing.Short()
 	for _, name := range []string{"test.run", "test.skip", "test.list"} {
@@ -28,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	if all && code == 0 {
 		for _, kernel := range slices.Sorted(maps.Keys(entries())) {
-			if launched[kernel] == 0 {
+			if launched.kernels[kernel] == 0 {
 				fmt.Printf("kernel %s of module %s was never launched\n", kernel, entries()[kernel])
 				code = 1
 			}
@@ -49,8 +54,10 @@ func interpret(t *testing.T, c ptx.Config) *Device {
 	d.pool.class = func(bytes int) int { return max(bytes, 1) }
 	t.Cleanup(func() {
 		d.Close()
+		launched.Lock()
+		defer launched.Unlock()
 		for kernel, n := range gpu.Launches() {
-			launched[kernel] += n
+			launched.kernels[kernel] += n
 		}
 	})
 	return d
@@ -78,6 +85,7 @@ func looping(t *testing.T) *Device {
 
 // TestInterpreter runs the conformance suite on the PTX, every kernel in its native form.
 func TestInterpreter(t *testing.T) {
+	t.Parallel()
 	every := 1
 	if testing.Short() {
 		every = 32

@@ -97,12 +97,14 @@ func bf16(m device.Mem) device.Mem {
 func skip(i, n int) bool { return testing.Short() && i%n != 0 }
 
 func TestGemmForms(t *testing.T) {
+	t.Parallel()
 	d := interpreted(t, ptx.Config{})
 	for j, s := range []device.GemmShape{
 		{M: 40, N: 36, K: 1030}, // parts of tiles
 		{M: 140, N: 300, K: 20}, // large tiles
 		{M: 260, N: 132, K: 16},
 		{M: 3, N: 40, K: 1030}, // thin, in parts
+		{M: 8, N: 36, K: 70},
 		{M: 1, N: 150, K: 600},
 		{M: 150, N: 5, K: 600}, // few columns
 		{M: 90, N: 1, K: 530},
@@ -144,6 +146,7 @@ func noBridge(t *testing.T, d *Device) {
 
 // Operands that are bfloat16 already: what tensor cores compute differs from float32 by the order of sums alone.
 func TestGemmBF16(t *testing.T) {
+	t.Parallel()
 	d := interpreted(t, ptx.Config{})
 	d.SetMath(device.MathBF16)
 	for j, s := range []device.GemmShape{
@@ -185,6 +188,7 @@ func TestGemmBF16(t *testing.T) {
 }
 
 func TestQLinearForms(t *testing.T) {
+	t.Parallel()
 	d := interpreted(t, ptx.Config{})
 	for j, s := range [][3]int{{12, 20, 2100}, {12, 20, 2112}, {140, 300, 64}, {7, 50, 600}, {1, 70, 2080}} {
 		m, n, k := s[0], s[1], s[2]
@@ -223,6 +227,7 @@ func TestQLinearForms(t *testing.T) {
 }
 
 func TestAttentionForms(t *testing.T) {
+	t.Parallel()
 	d := interpreted(t, ptx.Config{})
 	small := interpreted(t, ptx.Config{SharedPerBlock: 99 << 10})
 	tensor := interpreted(t, ptx.Config{})
@@ -286,6 +291,7 @@ func TestAttentionForms(t *testing.T) {
 
 // A cache in int8, for few queries and for many: the reference reads the numbers that it stands for.
 func TestAttentionInt8(t *testing.T) {
+	t.Parallel()
 	d := interpreted(t, ptx.Config{})
 	for _, queries := range []int{1, 20} {
 		for _, dim := range []int{8, 10} {

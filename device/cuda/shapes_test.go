@@ -13,6 +13,7 @@ import (
 // TestShapes compares with device/cpu where devicetest does not go: each form of the kernels of rows, long rows, sums
 // over rows in parts, values beyond the squares of floats.
 func TestShapes(t *testing.T) {
+	t.Parallel()
 	type run = func(d device.Device, g gen) []device.Mem
 	type test struct {
 		name string
