@@ -16,7 +16,7 @@ func (t *Tape) Add(a, b *Value) *Value {
 	}
 	out := t.result(y)
 	t.push(out, func() {
-		tensor.Axpy(t.grad(b), 1, out.Grad)
+		t.add(b, out.Grad)
 		t.pass(a, out)
 	})
 	return out

@@ -10,7 +10,10 @@ func (t *Tape) RoPE(x *Value, table *tensor.Tensor, offset int) *Value {
 		return t.constant(y)
 	}
 	out := t.result(y)
-	t.push(out, func() { tensor.RoPE(t.grad(x), out.Grad, table, offset, true, true) })
+	t.push(out, func() {
+		acc := t.onto(x)
+		tensor.RoPE(t.grad(x), out.Grad, table, offset, true, acc)
+	})
 	return out
 }
 
@@ -26,7 +29,8 @@ func (t *Tape) Attention(q, k, v *Value, causal bool) *Value {
 	tensor.Attention(y, lse, q.T, k.T, v.T, causal)
 	out := t.result(y)
 	t.push(out, func() {
-		tensor.AttentionGrad(t.grad(q), t.grad(k), t.grad(v), out.Grad, y, lse, q.T, k.T, v.T, causal)
+		acc := t.onto(q, k, v)
+		tensor.AttentionGrad(t.grad(q), t.grad(k), t.grad(v), out.Grad, y, lse, q.T, k.T, v.T, causal, acc)
 	}, lse)
 	return out
 }

@@ -34,7 +34,7 @@ func (t *Tape) Checkpoint(f func(t *Tape, x *Value) *Value, x *Value) *Value {
 			}
 		}
 		if in.Grad != nil {
-			tensor.Axpy(t.grad(x), 1, in.Grad)
+			t.add(x, in.Grad)
 		}
 	})
 	return out

@@ -29,27 +29,38 @@ func (t *Tape) MatMul(a, b *Value, transA, transB bool) *Value {
 	out := t.result(y)
 	t.push(out, func() {
 		dy := out.Grad
-		at, bt, da, db := a.T, b.T, t.grad(a), t.grad(b)
+		at, bt := a.T, b.T
+		beta := t.beta(a)
+		da := t.grad(a)
 		if b.T.Dims() == 2 { // leading dimensions are rows
 			at, dy = flat(at), flat(dy)
 			da = flat(da)
 		}
 		if da != nil {
 			if transA {
-				tensor.MatMul(da, bt, dy, transB, true, 1, 1)
+				tensor.MatMul(da, bt, dy, transB, true, 1, beta)
 			} else {
-				tensor.MatMul(da, dy, bt, false, !transB, 1, 1)
+				tensor.MatMul(da, dy, bt, false, !transB, 1, beta)
 			}
 		}
-		if db != nil {
+		beta = t.beta(b)
+		if db := t.grad(b); db != nil {
 			if transB {
-				tensor.MatMul(db, dy, at, true, transA, 1, 1)
+				tensor.MatMul(db, dy, at, true, transA, 1, beta)
 			} else {
-				tensor.MatMul(db, at, dy, !transA, false, 1, 1)
+				tensor.MatMul(db, at, dy, !transA, false, 1, beta)
 			}
 		}
 	})
 	return out
+}
+
+// beta is onto for a product.
+func (t *Tape) beta(x *Value) float32 {
+	if t.onto(x) {
+		return 1
+	}
+	return 0
 }
 
 func flat(x *tensor.Tensor) *tensor.Tensor {
@@ -72,6 +83,9 @@ func (t *Tape) linear(x, w, bias *Value, math device.Math) *Value {
 		return t.constant(y)
 	}
 	out := t.result(y)
-	t.push(out, func() { tensor.LinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, x.T, w.T, math) })
+	t.push(out, func() {
+		acc := t.onto(x)
+		tensor.LinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, x.T, w.T, math, acc)
+	})
 	return out
 }

@@ -14,7 +14,8 @@ func (t *Tape) RMSNorm(x, gain *Value, eps float32) *Value {
 	}
 	out := t.result(y)
 	t.push(out, func() {
-		tensor.RMSNormGrad(t.grad(x), t.grad(gain), out.Grad, x.T, tensorOf(gain), inv)
+		acc := t.onto(x)
+		tensor.RMSNormGrad(t.grad(x), t.grad(gain), out.Grad, x.T, tensorOf(gain), inv, acc)
 	}, inv)
 	return out
 }

@@ -45,7 +45,8 @@ func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value, grad 
 	}
 	out := t.result(y)
 	t.push(out, func() {
-		tensor.QLinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, xq, xs, codes, ws, grad)
+		acc := t.onto(x)
+		tensor.QLinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, xq, xs, codes, ws, grad, acc)
 	}, xq, xs)
 	return out
 }
@@ -65,7 +66,8 @@ func (t *Tape) PackedLinear(x *Value, w *tensor.Panels, ws *tensor.Tensor, bias 
 	t.push(out, func() {
 		codes := t.alloc(x.Device(), device.I8, w.Out, w.In)
 		w.Unpack(codes)
-		tensor.QLinearGrad(t.grad(x), nil, t.grad(bias), out.Grad, xq, xs, codes, ws, grad)
+		acc := t.onto(x)
+		tensor.QLinearGrad(t.grad(x), nil, t.grad(bias), out.Grad, xq, xs, codes, ws, grad, acc)
 		t.free(codes)
 	}, xq, xs)
 	return out

@@ -197,18 +197,67 @@ func (t *Tape) grad(v *Value) *tensor.Tensor {
 		return nil
 	}
 	v.fresh = false
-	switch {
-	case v.base != nil:
+	if v.base != nil {
 		v.Grad = t.grad(v.base).ReshapeTo(t.views.next(), v.Shape()...)
-	case v.Grad == nil:
-		if v.param {
-			v.Grad = tensor.New(v.T.Device(), device.F32, v.T.Shape()...)
-		} else {
-			v.Grad = t.take(v.T.Device(), device.F32, v.T.Shape()...)
-		}
+		return v.Grad
+	}
+	if v.Grad == nil {
+		t.makeGrad(v)
 		tensor.Fill(v.Grad, 0)
 	}
 	return v.Grad
+}
+
+func (t *Tape) makeGrad(v *Value) {
+	if v.param {
+		v.Grad = tensor.New(v.T.Device(), device.F32, v.T.Shape()...)
+	} else {
+		v.Grad = t.take(v.T.Device(), device.F32, v.T.Shape()...)
+	}
+}
+
+// onto prepares for one kernel that gives all of xs their gradients: if these are the first, it need not add, and grad
+// returns memory with anything in it.
+func (t *Tape) onto(xs ...*Value) (acc bool) {
+	for i, v := range xs {
+		if v == nil || !v.wants {
+			continue
+		}
+		r := v.root()
+		acc = acc || r.Grad != nil
+		for _, u := range xs[:i] {
+			acc = acc || u != nil && u.wants && u.root() == r
+		}
+	}
+	for _, v := range xs {
+		if v == nil || !v.wants {
+			continue
+		}
+		if r := v.root(); r.Grad == nil {
+			t.makeGrad(r)
+			if acc {
+				tensor.Fill(r.Grad, 0)
+			}
+		}
+	}
+	return acc
+}
+
+// root is what has the gradient of v.
+func (v *Value) root() *Value {
+	for v.base != nil {
+		v = v.base
+	}
+	return v
+}
+
+// add gives dy on to x: dx += dy.
+func (t *Tape) add(x *Value, dy *tensor.Tensor) {
+	if acc := t.onto(x); acc {
+		tensor.Axpy(t.grad(x), 1, dy)
+	} else if dx := t.grad(x); dx != nil {
+		tensor.Copy(dx, dy)
+	}
 }
 
 // pass gives out's gradient on to x, dx += dy, as the last that out's backward does: a first gradient is dy itself.
@@ -217,7 +266,7 @@ func (t *Tape) pass(x, out *Value) {
 		x.Grad, out.Grad = out.Grad, nil
 		return
 	}
-	tensor.Axpy(t.grad(x), 1, out.Grad)
+	t.add(x, out.Grad)
 }
 
 // Backward computes the gradients of a scalar loss with respect to everything it depends on and adds them to the Grad

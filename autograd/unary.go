@@ -13,7 +13,10 @@ func (t *Tape) Unary(f device.UnaryOp, x *Value) *Value {
 		return t.constant(y)
 	}
 	out := t.result(y)
-	t.push(out, func() { tensor.UnaryGrad(f, t.grad(x), out.Grad, x.T) })
+	t.push(out, func() {
+		acc := t.onto(x)
+		tensor.UnaryGrad(f, t.grad(x), out.Grad, x.T, acc)
+	})
 	return out
 }
 
@@ -47,7 +50,10 @@ func (t *Tape) Gated(f device.UnaryOp, g, u *Value) *Value {
 		return t.constant(y)
 	}
 	out := t.result(y)
-	t.push(out, func() { tensor.GatedGrad(f, t.grad(g), t.grad(u), out.Grad, g.T, u.T) })
+	t.push(out, func() {
+		acc := t.onto(g, u)
+		tensor.GatedGrad(f, t.grad(g), t.grad(u), out.Grad, g.T, u.T, acc)
+	})
 	return out
 }
 
@@ -63,6 +69,9 @@ func (t *Tape) Dropout(x *Value, p float32) *Value {
 		return t.constant(y)
 	}
 	out := t.result(y)
-	t.push(out, func() { tensor.Dropout(t.grad(x), out.Grad, p, seed, true) })
+	t.push(out, func() {
+		acc := t.onto(x)
+		tensor.Dropout(t.grad(x), out.Grad, p, seed, acc)
+	})
 	return out
 }

@@ -50,8 +50,9 @@ func (t *Tape) ConcatLast(xs ...*Value) *Value {
 	out := t.result(y)
 	t.push(out, func() {
 		each(func(x *Value, lo, hi int) {
+			acc := t.onto(x)
 			if dx := t.grad(x); dx != nil {
-				tensor.CopyCols(dx, out.Grad, lo, hi, true)
+				tensor.CopyCols(dx, out.Grad, lo, hi, acc)
 			}
 		})
 	})

@@ -39,7 +39,7 @@ func kernels(quick bool) []benchmark {
 		moved(sized("swiglu-grad", tokens, hidden), 28*tokens*hidden, func(p *pen) func() {
 			n := tokens * hidden
 			g, u, dy, dg, du := p.normal(n), p.normal(n), p.normal(n), p.normal(n), p.normal(n)
-			return func() { p.GatedGrad(device.SiLU, dg, du, dy, g, u) }
+			return func() { p.GatedGrad(device.SiLU, dg, du, dy, g, u, true) }
 		}),
 		moved(sized("crossentropy", tokens, 256), 16*tokens*256, func(p *pen) func() { // and its gradient
 			logits, dlogits, targets := p.normal(tokens*256), p.normal(tokens*256), p.ids(tokens, 256)
@@ -101,7 +101,7 @@ func rmsnormGrad(rows, cols int) benchmark {
 		x, y, dy, dx := p.normal(rows*cols), p.normal(rows*cols), p.normal(rows*cols), p.normal(rows*cols)
 		gain, dgain, inv := p.normal(cols), p.normal(cols), p.normal(rows)
 		p.RMSNorm(y, inv, x, gain, rows, cols, 1e-5)
-		return func() { p.RMSNormGrad(dx, dgain, dy, x, gain, inv, rows, cols) }
+		return func() { p.RMSNormGrad(dx, dgain, dy, x, gain, inv, rows, cols, true) }
 	})
 }
 

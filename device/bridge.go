@@ -76,17 +76,17 @@ func (z Bridge) Unary(f UnaryOp, dst, x Mem) {
 	z.do("Unary", 1, 0, func(host Kernels, o []Mem) { host.Unary(f, o[0], o[1]) }, dst, x)
 }
 
-func (z Bridge) UnaryGrad(f UnaryOp, dx, dy, x Mem) {
-	z.do("UnaryGrad", 1, 0, func(host Kernels, o []Mem) { host.UnaryGrad(f, o[0], o[1], o[2]) }, dx, dy, x)
+func (z Bridge) UnaryGrad(f UnaryOp, dx, dy, x Mem, acc bool) {
+	z.do("UnaryGrad", 1, 0, func(host Kernels, o []Mem) { host.UnaryGrad(f, o[0], o[1], o[2], acc) }, dx, dy, x)
 }
 
 func (z Bridge) Gated(f UnaryOp, dst, g, u Mem) {
 	z.do("Gated", 1, 0, func(host Kernels, o []Mem) { host.Gated(f, o[0], o[1], o[2]) }, dst, g, u)
 }
 
-func (z Bridge) GatedGrad(f UnaryOp, dg, du, dy, g, u Mem) {
+func (z Bridge) GatedGrad(f UnaryOp, dg, du, dy, g, u Mem, acc bool) {
 	z.do("GatedGrad", 2, 0, func(host Kernels, o []Mem) {
-		host.GatedGrad(f, o[0], o[1], o[2], o[3], o[4])
+		host.GatedGrad(f, o[0], o[1], o[2], o[3], o[4], acc)
 	}, dg, du, dy, g, u)
 }
 
@@ -126,9 +126,9 @@ func (z Bridge) RMSNorm(y, inv, x, gain Mem, rows, cols int, eps float32) {
 	}, y, inv, x, gain)
 }
 
-func (z Bridge) RMSNormGrad(dx, dgain, dy, x, gain, inv Mem, rows, cols int) {
+func (z Bridge) RMSNormGrad(dx, dgain, dy, x, gain, inv Mem, rows, cols int, acc bool) {
 	z.do("RMSNormGrad", 2, 0, func(host Kernels, o []Mem) {
-		host.RMSNormGrad(o[0], o[1], o[2], o[3], o[4], o[5], rows, cols)
+		host.RMSNormGrad(o[0], o[1], o[2], o[3], o[4], o[5], rows, cols, acc)
 	}, dx, dgain, dy, x, gain, inv)
 }
 
@@ -242,9 +242,9 @@ func (z Bridge) UnpackPanels(codes, panels Mem, n, k, levels int) {
 	z.do("UnpackPanels", 1, 0, func(host Kernels, o []Mem) { host.UnpackPanels(o[0], o[1], n, k, levels) }, codes, panels)
 }
 
-func (z Bridge) QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math) {
+func (z Bridge) QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math, acc bool) {
 	z.do("QLinearGradX", 1, int64(m)*int64(n)*int64(k), func(host Kernels, o []Mem) {
-		host.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, math)
+		host.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, math, acc)
 	}, dx, dy, codes, ws)
 }
 

@@ -46,12 +46,12 @@ type Kernels interface {
 	Axpy(d Mem, alpha float32, x Mem)
 	// Unary: dst = f(x).
 	Unary(f UnaryOp, dst, x Mem)
-	// UnaryGrad: dx += dy * f'(x).
-	UnaryGrad(f UnaryOp, dx, dy, x Mem)
+	// UnaryGrad: dx = dy * f'(x); with acc, +=.
+	UnaryGrad(f UnaryOp, dx, dy, x Mem, acc bool)
 	// Gated: dst = f(g) * u, the gate of SwiGLU (f = SiLU).
 	Gated(f UnaryOp, dst, g, u Mem)
-	// GatedGrad: dg += dy * f'(g) * u; du += dy * f(g).
-	GatedGrad(f UnaryOp, dg, du, dy, g, u Mem)
+	// GatedGrad: dg = dy * f'(g) * u; du = dy * f(g); with acc, +=.
+	GatedGrad(f UnaryOp, dg, du, dy, g, u Mem, acc bool)
 	// Dropout: dst = x * keep / (1-p) with keep[i] = Uniform(seed)[i] >= p; with acc, +=. Its own gradient.
 	Dropout(dst, x Mem, p float32, seed uint64, acc bool)
 
@@ -70,8 +70,9 @@ type Kernels interface {
 	// RMSNorm: inv[i] = 1/sqrt(mean over j of x[i,j]^2 + eps); y = x * inv * gain. gain (cols) zero: no gain. inv (rows)
 	// is kept for the gradient. Zhang and Sennrich 2019, arXiv 1910.07467.
 	RMSNorm(y, inv, x, gain Mem, rows, cols int, eps float32)
-	// RMSNormGrad: with h = dy*gain, dx[i,j] += inv*(h[j] - x[j]*inv^2*mean(h*x)); dgain[j] += sum over i of dy*x*inv.
-	RMSNormGrad(dx, dgain, dy, x, gain, inv Mem, rows, cols int)
+	// RMSNormGrad: with h = dy*gain, dx[i,j] = inv*(h[j] - x[j]*inv^2*mean(h*x)), with acc, +=; dgain[j] += sum over i of
+	// dy*x*inv.
+	RMSNormGrad(dx, dgain, dy, x, gain, inv Mem, rows, cols int, acc bool)
 	// LayerNorm: y = (x - mean) * inv * gain + bias over rows; mean (rows) and inv (rows) are kept for the gradient.
 	// gain and bias may be zero. Ba et al. 2016, arXiv 1607.06450.
 	LayerNorm(y, mean, inv, x, gain, bias Mem, rows, cols int, eps float32)
@@ -111,7 +112,7 @@ type Kernels interface {
 	// is kept for the gradient and may be zero. No queries x keys matrix is kept in memory. k and v may be F16, and those
 	// of a cache I8, in rows of [Int8Row].
 	Attention(out, lse, q, k, v Mem, s AttentionShape)
-	// AttentionGrad accumulates dq, dk, dv.
+	// AttentionGrad computes dq, dk, dv, or adds to them, as s.Acc says.
 	AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v Mem, s AttentionShape)
 
 	// Quantization. Codes are I8; a quantized value is code * scale.
@@ -135,8 +136,8 @@ type Kernels interface {
 	PackedLinear(y, xq, xs, panels, ws, bias Mem, m, n, k, levels int)
 	// UnpackPanels: codes (n,k) of panels.
 	UnpackPanels(codes, panels Mem, n, k, levels int)
-	// QLinearGradX: dx[i,:] += sum over j of dy[i,j] * ws[j or 0] * codes[j,:], see [Math].
-	QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math)
+	// QLinearGradX: dx[i,:] = sum over j of dy[i,j] * ws[j or 0] * codes[j,:], with acc, +=, see [Math].
+	QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math, acc bool)
 	// QLinearGradW: dw[j,:] += sum over i of dy[i,j] * xs[i] * xq[i,:], see [Math].
 	QLinearGradW(dw, dy, xq, xs Mem, m, n, k int, math Math)
 
@@ -239,6 +240,7 @@ type AttentionShape struct {
 	Causal               bool
 	Scale                float32
 	Cache, Row           int
+	Acc                  bool // of AttentionGrad: add to the gradients
 }
 
 // Int8Row is the bytes of a row of n elements in int8: n codes, then their float32 scale, lowest byte first.
@@ -330,7 +332,7 @@ const (
 	// 2^17 columns n and QLinearGradW at most 2^17 rows m.
 	//
 	// QLinearGradX groups by row: h[i,j] = dy[i,j] * ws[j], or dy[i,j] if ws has one element;
-	// dx[i,:] += float32(sum over j of q[i,j]*codes[j,:]) * scale[i] (* ws[0] if it has one element).
+	// dx[i,:] = float32(sum over j of q[i,j]*codes[j,:]) * scale[i] (* ws[0] if it has one element), or +=.
 	//
 	// QLinearGradW groups by column: h[i,j] = dy[i,j] * xs[i];
 	// dw[j,:] += float32(sum over i of q[i,j]*xq[i,:]) * scale[j].

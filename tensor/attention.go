@@ -74,14 +74,27 @@ func Append(cache, x *Tensor, keys int) {
 	}
 }
 
-// AttentionGrad accumulates dq, dk and dv.
-func AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v *Tensor, causal bool) {
-	if alias(dq, dk, dv) {
-		AttentionGrad(dq, nil, nil, dout, out, lse, q, k, v, causal)
-		AttentionGrad(nil, dk, nil, dout, out, lse, q, k, v, causal)
-		dq, dk = nil, nil
-	}
+// AttentionGrad computes dq, dk and dv; with acc, it adds.
+func AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v *Tensor, causal, acc bool) {
 	s := attentionShape(out, q, k, v, causal)
-	where("Attention", dq, dk, dv, dout, out, lse, q, k, v).
-		AttentionGrad(dq.Mem(), dk.Mem(), dv.Mem(), dout.mem, out.mem, lse.mem, q.mem, k.mem, v.mem, s)
+	s.Acc = acc
+	dev := where("Attention", dq, dk, dv, dout, out, lse, q, k, v)
+	into := func(dq, dk, dv *Tensor) {
+		dev.AttentionGrad(dq.Mem(), dk.Mem(), dv.Mem(), dout.mem, out.mem, lse.mem, q.mem, k.mem, v.mem, s)
+	}
+	if !alias(dq, dk, dv) {
+		into(dq, dk, dv)
+		return
+	}
+	if !s.Acc {
+		for _, d := range []*Tensor{dq, dk, dv} {
+			if d != nil {
+				Fill(d, 0)
+			}
+		}
+		s.Acc = true
+	}
+	into(dq, nil, nil)
+	into(nil, dk, nil)
+	into(nil, nil, dv)
 }

@@ -60,12 +60,16 @@ func Linear(y, x, w, bias *Tensor, math device.Math) {
 		device.GemmShape{M: m, N: n, K: k, TransB: true, Alpha: 1, Math: math})
 }
 
-// LinearGrad: dx += dy w; dw += dyᵀ x; dbias += sum over rows of dy. Each may be nil.
-func LinearGrad(dx, dw, dbias, dy, x, w *Tensor, math device.Math) {
+// LinearGrad: dx = dy w, with acc, +=; dw += dyᵀ x; dbias += sum over rows of dy. Each may be nil.
+func LinearGrad(dx, dw, dbias, dy, x, w *Tensor, math device.Math, acc bool) {
 	m, n, k := linearShape("Linear", dy, x, w)
 	dev := where("Linear", dx, dw, dbias, dy, x, w)
 	if dx != nil {
-		dev.Gemm(dx.mem, dy.mem, w.mem, device.Mem{}, device.GemmShape{M: m, N: k, K: n, Alpha: 1, Beta: 1, Math: math})
+		s := device.GemmShape{M: m, N: k, K: n, Alpha: 1, Math: math}
+		if acc {
+			s.Beta = 1
+		}
+		dev.Gemm(dx.mem, dy.mem, w.mem, device.Mem{}, s)
 	}
 	if dw != nil {
 		dev.Gemm(dw.mem, dy.mem, x.mem, device.Mem{},

@@ -10,16 +10,16 @@ func RMSNorm(y, inv, x, gain *Tensor, eps float32) {
 	where("RMSNorm", y, inv, x, gain).RMSNorm(y.mem, inv.mem, x.mem, gain.Mem(), rows, cols, eps)
 }
 
-// RMSNormGrad accumulates dx and dgain.
-func RMSNormGrad(dx, dgain, dy, x, gain, inv *Tensor) {
+// RMSNormGrad computes dx, or with acc adds to it, and adds to dgain.
+func RMSNormGrad(dx, dgain, dy, x, gain, inv *Tensor, acc bool) {
 	sameLen("RMSNorm", dx, dy, x)
 	if alias(dx, dgain) {
-		RMSNormGrad(dx, nil, dy, x, gain, inv)
+		RMSNormGrad(dx, nil, dy, x, gain, inv, acc)
 		dx = nil
 	}
 	rows, cols := x.matrix()
 	where("RMSNorm", dx, dgain, dy, x, gain, inv).
-		RMSNormGrad(dx.Mem(), dgain.Mem(), dy.mem, x.mem, gain.Mem(), inv.mem, rows, cols)
+		RMSNormGrad(dx.Mem(), dgain.Mem(), dy.mem, x.mem, gain.Mem(), inv.mem, rows, cols, acc)
 }
 
 // LayerNorm: y = (x - mean) * inv * gain + bias along the last dimension; mean and inv have one element per row. gain

@@ -63,9 +63,9 @@ func QLinear(y, xq, xs, codes, ws, bias *Tensor) {
 	where("QLinear", y, xq, xs, codes, ws, bias).QLinear(y.mem, xq.mem, xs.mem, codes.mem, ws.mem, bias.Mem(), m, n, k)
 }
 
-// QLinearGrad: dx += (dy * ws) codes; dw += dyᵀ (xq * xs); dbias += sum over rows of dy. Each may be nil. In
+// QLinearGrad: dx = (dy * ws) codes, with acc, +=; dw += dyᵀ (xq * xs); dbias += sum over rows of dy. Each may be nil. In
 // device.MathInt8 there are at most 2^17 rows and outputs.
-func QLinearGrad(dx, dw, dbias, dy, xq, xs, codes, ws *Tensor, math device.Math) {
+func QLinearGrad(dx, dw, dbias, dy, xq, xs, codes, ws *Tensor, math device.Math, acc bool) {
 	m, n, k := linearShape("QLinear", dy, xq, codes)
 	checkScales(xs, ws, m, n)
 	dev := where("QLinear", dx, dw, dbias, dy, xq, xs, codes, ws)
@@ -73,7 +73,7 @@ func QLinearGrad(dx, dw, dbias, dy, xq, xs, codes, ws *Tensor, math device.Math)
 	sameLen("QLinear", codes, dw)
 	check(math != device.MathInt8 || m <= 1<<17 && n <= 1<<17, "QLinear", "is too large for int8 gradients", dy)
 	if dx != nil {
-		dev.QLinearGradX(dx.mem, dy.mem, codes.mem, ws.mem, m, n, k, math)
+		dev.QLinearGradX(dx.mem, dy.mem, codes.mem, ws.mem, m, n, k, math, acc)
 	}
 	if dw != nil {
 		dev.QLinearGradW(dw.mem, dy.mem, xq.mem, xs.mem, m, n, k, math)

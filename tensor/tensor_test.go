@@ -213,7 +213,7 @@ func TestAliasedGradients(t *testing.T) {
 	g, u, dy, d := tensor.FromFloats(dev, count(4), 4), tensor.FromFloats(dev, count(4), 4), tensor.Zeros(dev,
 		4), tensor.Zeros(dev, 4)
 	tensor.Fill(dy, 1)
-	tensor.GatedGrad(device.ReLU, d, d, dy, g, u)
+	tensor.GatedGrad(device.ReLU, d, d, dy, g, u, true)
 	if got := d.Floats(); !slices.Equal(got, []float32{0, 2, 4, 6}) {
 		t.Errorf("got %v", got)
 	}

@@ -8,10 +8,10 @@ func Unary(f device.UnaryOp, dst, x *Tensor) {
 	where(f.String(), dst, x).Unary(f, dst.mem, x.mem)
 }
 
-// UnaryGrad: dx += dy * f'(x).
-func UnaryGrad(f device.UnaryOp, dx, dy, x *Tensor) {
+// UnaryGrad: dx = dy * f'(x); with acc, it adds.
+func UnaryGrad(f device.UnaryOp, dx, dy, x *Tensor, acc bool) {
 	sameLen(f.String(), dx, dy, x)
-	where(f.String(), dx, dy, x).UnaryGrad(f, dx.Mem(), dy.mem, x.mem)
+	where(f.String(), dx, dy, x).UnaryGrad(f, dx.Mem(), dy.mem, x.mem, acc)
 }
 
 // Gated: dst = f(g) * u; SwiGLU with f = SiLU.
@@ -20,14 +20,14 @@ func Gated(f device.UnaryOp, dst, g, u *Tensor) {
 	where("Gated", dst, g, u).Gated(f, dst.mem, g.mem, u.mem)
 }
 
-// GatedGrad: dg += dy * f'(g) * u; du += dy * f(g).
-func GatedGrad(f device.UnaryOp, dg, du, dy, g, u *Tensor) {
+// GatedGrad: dg = dy * f'(g) * u; du = dy * f(g); with acc, it adds.
+func GatedGrad(f device.UnaryOp, dg, du, dy, g, u *Tensor, acc bool) {
 	sameLen("Gated", dg, du, dy, g, u)
 	if alias(dg, du) {
-		GatedGrad(f, dg, nil, dy, g, u)
-		dg = nil
+		GatedGrad(f, dg, nil, dy, g, u, acc)
+		dg, acc = nil, true
 	}
-	where("Gated", dg, du, dy, g, u).GatedGrad(f, dg.Mem(), du.Mem(), dy.mem, g.mem, u.mem)
+	where("Gated", dg, du, dy, g, u).GatedGrad(f, dg.Mem(), du.Mem(), dy.mem, g.mem, u.mem, acc)
 }
 
 // Dropout: dst = x * keep / (1-p), keep drawn from seed with probability 1-p; with acc, it adds: its own gradient.

@@ -118,7 +118,7 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 		dq: dq.F32(), dk: dk.F32(), dv: dv.F32(), dout: dout.F32(),
 		rowQ: s.Heads * s.Dim}
 	a.rowKV, a.headKV = s.Strides()
-	if d.Failed() || a.dq == nil && a.dk == nil && a.dv == nil || s.KVHeads == 0 || s.Keys == 0 {
+	if d.Failed() || a.dq == nil && a.dk == nil && a.dv == nil || s.KVHeads == 0 {
 		return
 	}
 	group := s.Heads / s.KVHeads
@@ -132,6 +132,10 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 // backward does heads [h, h+group) of sequence b, which share a key head.
 func (a *attention) backward(b, h, group int) {
 	kv := a.atKV(b, h)
+	a.clearGrads(b, h, group)
+	if a.Keys == 0 {
+		return
+	}
 	k := alignRows(a.k[kv:], a.rowKV, a.Keys, a.Dim)
 	defer k.giveBack()
 	v := alignRows(a.v[kv:], a.rowKV, a.Keys, a.Dim)
@@ -181,6 +185,21 @@ func (a *attention) backward(b, h, group int) {
 				turn(right.x, ldt, dout, a.rowQ, m, a.Dim)
 				matmul(keys, a.Dim, m, 1, left.x, ldt, right.x, ldt, a.dv[kv:], a.rowKV)
 			}
+		}
+	}
+}
+
+// clearGrads clears what heads [h, h+group) of sequence b add to, unless that is to stay.
+func (a *attention) clearGrads(b, h, group int) {
+	if a.Acc {
+		return
+	}
+	for i := 0; a.dq != nil && i < a.Queries; i++ {
+		clear(a.dq[a.atQ(b, i, h):][:group*a.Dim])
+	}
+	for _, x := range [][]float32{a.dk, a.dv} {
+		for j := 0; x != nil && j < a.Keys; j++ {
+			clear(x[a.atKV(b, h)+j*a.rowKV:][:a.Dim])
 		}
 	}
 }

@@ -93,9 +93,9 @@ func BenchmarkTernary(b *testing.B) {
 			{"QuantizeRows", 2 * m * k, func() { d.QuantizeRows(xq, xs, x, m, k) }},
 			{"QuantizeWeights", 2 * n * k, func() { d.QuantizeWeights(codes, ws, w, wq) }},
 			{"QLinear", flops, func() { d.QLinear(y, xq, xs, codes, ws, device.Mem{}, m, n, k) }},
-			{"QLinearGradX", flops, func() { d.QLinearGradX(dx, y, codes, ws, m, n, k, device.MathFP32) }},
+			{"QLinearGradX", flops, func() { d.QLinearGradX(dx, y, codes, ws, m, n, k, device.MathFP32, true) }},
 			{"QLinearGradW", flops, func() { d.QLinearGradW(dw, y, xq, xs, m, n, k, device.MathFP32) }},
-			{"QLinearGradX/int8", flops, func() { d.QLinearGradX(dx, y, codes, ws, m, n, k, device.MathInt8) }},
+			{"QLinearGradX/int8", flops, func() { d.QLinearGradX(dx, y, codes, ws, m, n, k, device.MathInt8, true) }},
 			{"QLinearGradW/int8", flops, func() { d.QLinearGradW(dw, y, xq, xs, m, n, k, device.MathInt8) }},
 		} {
 			b.Run(fmt.Sprintf("m=%d,n=%d,k=%d/%s", m, n, k, c.name), func(b *testing.B) {
@@ -124,14 +124,14 @@ func BenchmarkElementwise(b *testing.B) {
 		{"Add", func() { d.Add(z, x, y) }},
 		{"SiLU", func() { d.Unary(device.SiLU, z, x) }},
 		{"GELU", func() { d.Unary(device.GELU, z, x) }},
-		{"GatedGrad", func() { d.GatedGrad(device.SiLU, z, w, x, x, y) }},
+		{"GatedGrad", func() { d.GatedGrad(device.SiLU, z, w, x, x, y, true) }},
 		{"Dropout", func() { d.Dropout(z, x, 0.1, 1, false) }},
 		{"Normal", func() { d.Normal(z, 1, 1) }},
 		{"SumSquares", func() { d.SumSquares(one, x) }},
 		{"SumRows", func() { d.SumRows(gain, x, 1, 1, rows, cols) }},
 		{"Softmax", func() { d.Softmax(z, x, rows, cols) }},
 		{"RMSNorm", func() { d.RMSNorm(z, r, x, gain, rows, cols, 1e-6) }},
-		{"RMSNormGrad", func() { d.RMSNormGrad(z, gain, y, x, none, r, rows, cols) }},
+		{"RMSNormGrad", func() { d.RMSNormGrad(z, gain, y, x, none, r, rows, cols, true) }},
 		{"AdamW", func() { d.AdamW(z, w, y, x, device.AdamWStep{LR: 1e-3, Corr1: 1, Corr2: 1, Eps: 1}) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {

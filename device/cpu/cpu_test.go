@@ -84,9 +84,9 @@ var calls = []struct {
 	{"Unary", func(d *Device, s *spans) {
 		for _, f := range device.UnaryOps {
 			d.Unary(f, s.f32(5001), s.f32(5001))
-			d.UnaryGrad(f, s.f32(5001), s.f32(5001), s.f32(5001))
+			d.UnaryGrad(f, s.f32(5001), s.f32(5001), s.f32(5001), true)
 			d.Gated(f, s.f32(5001), s.f32(5001), s.f32(5001))
-			d.GatedGrad(f, s.f32(5001), s.f32(5001), s.f32(5001), s.f32(5001), s.f32(5001))
+			d.GatedGrad(f, s.f32(5001), s.f32(5001), s.f32(5001), s.f32(5001), s.f32(5001), true)
 		}
 	}},
 	{"Dropout", func(d *Device, s *spans) { d.Dropout(s.f32(5003), s.f32(5003), 0.3, 7, true) }},
@@ -101,7 +101,7 @@ var calls = []struct {
 	{"RMSNorm", func(d *Device, s *spans) {
 		y, inv, x, gain := s.f32(200*301), s.f32(200), s.f32(200*301), s.f32(301)
 		d.RMSNorm(y, inv, x, gain, 200, 301, 1e-6)
-		d.RMSNormGrad(s.f32(200*301), s.f32(301), y, x, gain, inv, 200, 301)
+		d.RMSNormGrad(s.f32(200*301), s.f32(301), y, x, gain, inv, 200, 301, true)
 	}},
 	{"LayerNorm", func(d *Device, s *spans) {
 		y, mean, inv, x := s.f32(200*301), s.f32(200), s.f32(200), s.f32(200*301)
@@ -172,7 +172,7 @@ var calls = []struct {
 			y, xq, xs, codes, ws := s.f32(m*n), s.i8(m*k, 127), s.f32(m), s.i8(n*k, 2), s.f32(n)
 			d.QLinear(y, xq, xs, codes, ws, s.f32(n), m, n, k)
 			for _, math := range []device.Math{device.MathFP32, device.MathInt8} {
-				d.QLinearGradX(s.f32(m*k), y, codes, ws, m, n, k, math)
+				d.QLinearGradX(s.f32(m*k), y, codes, ws, m, n, k, math, true)
 				d.QLinearGradW(s.f32(n*k), y, xq, xs, m, n, k, math)
 			}
 		}
@@ -250,12 +250,12 @@ func TestAllocs(t *testing.T) {
 		call func()
 	}{
 		{"Add", func() { d.Add(z, x, y) }},
-		{"GatedGrad", func() { d.GatedGrad(device.SiLU, z, z, x, y, y) }},
+		{"GatedGrad", func() { d.GatedGrad(device.SiLU, z, z, x, y, y, true) }},
 		{"Dropout", func() { d.Dropout(z, x, 0.1, 1, false) }},
 		{"Uniform", func() { d.Uniform(z, 1, 0, 1) }},
 		{"SumSquares", func() { d.SumSquares(row, x) }},
 		{"SumRows", func() { d.SumRows(row, x, 1, 1, n, n) }},
-		{"RMSNormGrad", func() { d.RMSNormGrad(z, row, y, x, row, row, n, n) }},
+		{"RMSNormGrad", func() { d.RMSNormGrad(z, row, y, x, row, row, n, n, true) }},
 		{"Gemm", func() { d.Gemm(z, x, y, device.Mem{}, device.GemmShape{M: n, N: n, K: n, Alpha: 1}) }},
 		{"Attention", func() { d.Attention(z, device.Mem{}, x, y, x, a) }},
 		{"AttentionGrad", func() { d.AttentionGrad(z, z, z, x, y, f32(n*5), x, y, x, a) }},
@@ -264,7 +264,7 @@ func TestAllocs(t *testing.T) {
 		}},
 		{"QLinear", func() { d.QLinear(z, xq, row, codes, row, device.Mem{}, n, n, n) }},
 		{"QLinearGradW", func() { d.QLinearGradW(z, y, xq, row, n, n, n, device.MathFP32) }},
-		{"QLinearGradX in int8", func() { d.QLinearGradX(z, y, codes, row, n, n, n, device.MathInt8) }},
+		{"QLinearGradX in int8", func() { d.QLinearGradX(z, y, codes, row, n, n, n, device.MathInt8, true) }},
 		{"QLinearGradW in int8", func() { d.QLinearGradW(z, y, xq, row, n, n, n, device.MathInt8) }},
 	} {
 		c.call() // fill the pool
@@ -452,8 +452,8 @@ func TestNothing(t *testing.T) {
 		d.CopyRows(m, n, m, n, n, n, true)
 		d.Add(m, m, m)
 		d.Unary(device.SiLU, m, m)
-		d.UnaryGrad(device.SiLU, m, m, m)
-		d.GatedGrad(device.SiLU, m, m, m, m, m)
+		d.UnaryGrad(device.SiLU, m, m, m, true)
+		d.GatedGrad(device.SiLU, m, m, m, m, m, true)
 		d.Dropout(m, m, 1, 1, false)
 		d.AddRows(m, m, m, 1, n, n, n)
 		d.SumRows(m, m, 1, n, n, n)
@@ -461,7 +461,7 @@ func TestNothing(t *testing.T) {
 		d.Softmax(m, m, n, n)
 		d.SoftmaxGrad(m, m, m, n, n)
 		d.RMSNorm(m, m, m, m, n, n, 1)
-		d.RMSNormGrad(m, m, m, m, m, m, n, n)
+		d.RMSNormGrad(m, m, m, m, m, m, n, n, true)
 		d.LayerNorm(m, m, m, m, m, m, n, n, 1)
 		d.LayerNormGrad(m, m, m, m, m, m, m, m, n, n)
 		d.CrossEntropy(m, m, m, m, m, n, n)
@@ -480,7 +480,7 @@ func TestNothing(t *testing.T) {
 		d.LSQGrad(m, m, m, m, n, n, 1, 1)
 		d.QLinear(m, m, m, m, m, m, n, n, n)
 		for _, math := range []device.Math{device.MathFP32, device.MathInt8} {
-			d.QLinearGradX(m, m, m, m, n, n, n, math)
+			d.QLinearGradX(m, m, m, m, n, n, n, math, true)
 			d.QLinearGradW(m, m, m, m, n, n, n, math)
 		}
 		d.AdamW(m, m, m, m, device.AdamWStep{})

@@ -21,7 +21,7 @@ func (d *Device) Gated(f device.UnaryOp, dst, g, u device.Mem) {
 	})
 }
 
-func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem) {
+func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem, acc bool) {
 	dg0, du0, dy0, g0, u0 := dg.F32(), du.F32(), dy.F32(), g.F32(), u.F32()
 	if d.Failed() || dg0 == nil && du0 == nil {
 		return
@@ -34,12 +34,18 @@ func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem) {
 			valuesSlopes(f, v, s, g0[lo:lo+n])
 			if dg0 != nil {
 				dg, u := dg0[lo:lo+n], u0[lo:lo+n]
+				if !acc {
+					clear(dg)
+				}
 				for i, s := range s {
 					dg[i] += dy[i] * s * u[i]
 				}
 			}
 			if du0 != nil {
 				du := du0[lo : lo+n]
+				if !acc {
+					clear(du)
+				}
 				for i, v := range v {
 					du[i] += dy[i] * v
 				}

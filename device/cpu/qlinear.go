@@ -114,18 +114,27 @@ func (q *qlinear) tile(i, m, j, n int) {
 	}
 }
 
-// QLinearGradX is dx += (dy*ws) @ codes, without codes in float32 beyond a tile.
-func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math) {
+// QLinearGradX is dx = (dy*ws) @ codes, or +=, without codes in float32 beyond a tile.
+func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math, acc bool) {
 	dx0, dy0, q0, s0 := dx.F32(), dy.F32(), codes.I8(), ws.F32()
-	if d.Failed() || dx0 == nil || len(s0) == 0 {
+	if d.Failed() || dx0 == nil {
+		return
+	}
+	if len(s0) == 0 { // n is 0
+		if !acc {
+			fill(dx0, 0)
+		}
 		return
 	}
 	if math == device.MathInt8 {
-		d.gradX8(dx0, dy0, q0, s0, m, n, k)
+		d.gradX8(dx0, dy0, q0, s0, m, n, k, acc)
 		return
 	}
-	g := product{m: m, n: k, k: n, alpha: 1, beta: 1, c: dx0, ldc: k, batch: 1,
+	g := product{m: m, n: k, k: n, alpha: 1, c: dx0, ldc: k, batch: 1,
 		a: operand{f: dy0, ld: n}, b: operand{q: q0, ld: k, trans: true}}
+	if acc {
+		g.beta = 1
+	}
 	if len(s0) == 1 {
 		g.alpha = s0[0]
 	} else {
@@ -134,7 +143,7 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 	g.run(d.Threads)
 }
 
-func (d *Device) gradX8(dx, dy []float32, codes []int8, ws []float32, m, n, k int) {
+func (d *Device) gradX8(dx, dy []float32, codes []int8, ws []float32, m, n, k int, acc bool) {
 	hq, hs := borrow[int8](m*n), borrow[float32](m)
 	defer hq.giveBack()
 	defer hs.giveBack()
@@ -143,7 +152,7 @@ func (d *Device) gradX8(dx, dy []float32, codes []int8, ws []float32, m, n, k in
 		ws = one
 	}
 	qlinear{y: dx, xs: hs.x, ws: ws, a: operand{q: hq.x, ld: n}, b: operand{q: codes, ld: k, trans: true},
-		m: m, n: k, k: n, acc: true}.run(d.Threads)
+		m: m, n: k, k: n, acc: acc}.run(d.Threads)
 }
 
 // gradRows quantizes rows of dy, times ws if it has a scale for each column.

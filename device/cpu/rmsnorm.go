@@ -36,7 +36,7 @@ func (d *Device) RMSNorm(y, inv, x, gain device.Mem, rows, cols int, eps float32
 	})
 }
 
-func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols int) {
+func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols int, acc bool) {
 	dx0, dg0, dy0, x0, g0, inv0 := dx.F32(), dgain.F32(), dy.F32(), x.F32(), gain.F32(), inv.F32()
 	if d.Failed() {
 		return
@@ -47,6 +47,9 @@ func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols 
 			defer s.giveBack()
 			for i := lo; i < hi; i++ {
 				dx, x := dx0[i*cols:(i+1)*cols], x0[i*cols:(i+1)*cols]
+				if !acc {
+					clear(dx)
+				}
 				h := gained(s.x, dy0[i*cols:(i+1)*cols], g0)
 				r := inv0[i]
 				c := float32(float64(r) * float64(r) * (dot(h, x) / float64(cols)))

@@ -17,7 +17,7 @@ func (d *Device) Unary(f device.UnaryOp, dst, x device.Mem) {
 	d.par(len(y), costly, func(lo, hi int) { values(f, y[lo:hi], p[lo:hi]) })
 }
 
-func (d *Device) UnaryGrad(f device.UnaryOp, dx, dy, x device.Mem) {
+func (d *Device) UnaryGrad(f device.UnaryOp, dx, dy, x device.Mem, acc bool) {
 	g, p, q := dx.F32(), dy.F32(), x.F32()
 	if d.Failed() {
 		return
@@ -29,6 +29,9 @@ func (d *Device) UnaryGrad(f device.UnaryOp, dx, dy, x device.Mem) {
 			s := buf[:n]
 			slopes(f, s, q[lo:lo+n])
 			g, p := g[lo:lo+n], p[lo:lo+n]
+			if !acc {
+				clear(g)
+			}
 			for i, s := range s {
 				g[i] += p[i] * s
 			}

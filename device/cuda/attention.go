@@ -200,8 +200,11 @@ func (d *Device) decode(out, lse, q, k, v device.Mem, s device.AttentionShape) {
 }
 
 func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s device.AttentionShape) {
-	if dq.IsZero() && dk.IsZero() && dv.IsZero() || s.Batch <= 0 || s.Queries <= 0 || s.Keys <= 0 || s.Heads <= 0 ||
-		s.KVHeads <= 0 || s.Dim <= 0 || d.failed() {
+	if dq.IsZero() && dk.IsZero() && dv.IsZero() || s.Batch <= 0 || s.Heads <= 0 || s.KVHeads <= 0 || s.Dim <= 0 || d.failed() {
+		return
+	}
+	if s.Queries <= 0 || s.Keys <= 0 {
+		d.start(s.Acc, dq, dk, dv)
 		return
 	}
 	if s.Batch > d.maxGrid {
@@ -220,6 +223,7 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 		d.Bridge.AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v, s)
 		return
 	}
+	d.start(s.Acc, dq, dk, dv)
 	rows := s.Batch * s.Queries * s.Heads
 	delta, free := d.temp(4 * rows)
 	defer free()

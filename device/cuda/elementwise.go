@@ -76,7 +76,17 @@ func (d *Device) Unary(f device.UnaryOp, dst, x device.Mem) {
 	d.each("unary", n, num(int(f)), addr(dst), addr(x), num(n))
 }
 
-func (d *Device) UnaryGrad(f device.UnaryOp, dx, dy, x device.Mem) {
+// start clears what a kernel adds to, unless it is to add.
+func (d *Device) start(acc bool, to ...device.Mem) {
+	for _, m := range to {
+		if !acc && !m.IsZero() {
+			d.Fill(m, 0)
+		}
+	}
+}
+
+func (d *Device) UnaryGrad(f device.UnaryOp, dx, dy, x device.Mem, acc bool) {
+	d.start(acc, dx)
 	n := dx.Len()
 	d.each("unaryGrad", n, num(int(f)), addr(dx), addr(dy), addr(x), num(n))
 }
@@ -86,10 +96,11 @@ func (d *Device) Gated(f device.UnaryOp, dst, g, u device.Mem) {
 	d.each("gated", n, num(int(f)), addr(dst), addr(g), addr(u), num(n))
 }
 
-func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem) {
+func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem, acc bool) {
 	if dg.IsZero() && du.IsZero() {
 		return
 	}
+	d.start(acc, dg, du)
 	n := dy.Len()
 	d.each("gatedGrad", n, num(int(f)), addr(dg), addr(du), addr(dy), addr(g), addr(u), num(n))
 }

@@ -24,7 +24,8 @@ func (d *Device) RMSNorm(y, inv, x, gain device.Mem, rows, cols int, eps float32
 		addr(y), addr(inv), addr(x), addr(gain), num(rows), num(cols), perCol(cols), f32(eps))
 }
 
-func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols int) {
+func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols int, acc bool) {
+	d.start(acc, dx)
 	if !dx.IsZero() {
 		d.shares(&rmsNormGradForms, rows, cols, kept, []device.Mem{dx, dy, x, gain},
 			addr(dx), addr(dy), addr(x), addr(gain), addr(inv), num(rows), num(cols), perCol(cols))

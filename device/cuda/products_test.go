@@ -214,7 +214,7 @@ func TestQLinearForms(t *testing.T) {
 						d.PackedLinear(o[0], o[1], o[2], o[3], o[4], o[5], m, n, k, levels)
 					}, y, xq, xs, device.Wrap(panels), scales, bias)
 					compare(t, d, pad, 0, func(d device.Kernels, o []device.Mem) {
-						d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8)
+						d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8, true)
 					}, dx, dy, codes, scales)
 					compare(t, d, pad, 0, func(d device.Kernels, o []device.Mem) {
 						d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8)
@@ -270,6 +270,8 @@ func TestAttentionForms(t *testing.T) {
 					compare(t, c.d, 4, c.tol, func(d device.Kernels, o []device.Mem) {
 						var g [3]device.Mem
 						g[i] = o[0]
+						s := s
+						s.Acc = true
 						d.AttentionGrad(g[0], g[1], g[2], o[1], o[2], o[3], o[4], o[5], o[6], s)
 					}, x, dout, out, lse, q, k, v)
 				}

@@ -82,13 +82,21 @@ func (d *Device) turned(p uint64, rows, k int) (q uint64, ld int, free func()) {
 	return q, ld, free
 }
 
-func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math) {
-	if dx.IsZero() || ws.Len() == 0 || m <= 0 || k <= 0 || d.failed() {
+func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math, acc bool) {
+	if dx.IsZero() || m <= 0 || k <= 0 || d.failed() {
 		return
+	}
+	if ws.Len() == 0 { // n is 0
+		d.start(acc, dx)
+		return
+	}
+	beta := float32(0)
+	if acc {
+		beta = 1
 	}
 	perColumn := ws.Len() > 1
 	if math != device.MathInt8 {
-		d.multiply(product{m: m, n: k, k: n, alpha: 1, beta: 1, c: addr(dx), ldc: k, batch: 1, math: math,
+		d.multiply(product{m: m, n: k, k: n, alpha: 1, beta: beta, c: addr(dx), ldc: k, batch: 1, math: math,
 			a: operand{p: addr(dy), ld: n, scale: addr(ws), perDepth: perColumn},
 			b: operand{p: addr(codes), typ: device.I8, ld: k, turned: true}})
 		return
@@ -99,7 +107,7 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 	defer free2()
 	hs, free3 := d.temp(4 * m)
 	defer free3()
-	q := codeProduct{y: addr(dx), x: hq, xs: hs, codes: turned, m: m, n: k, ldx: ld, ldc: ld, add: true}
+	q := codeProduct{y: addr(dx), x: hq, xs: hs, codes: turned, m: m, n: k, ldx: ld, ldc: ld, add: acc}
 	columns := addr(ws)
 	if !perColumn {
 		q.ws, columns = columns, 0

@@ -44,7 +44,7 @@ func TestShapes(t *testing.T) {
 		})
 		add("RMSNormGrad", 4e-6, func(d device.Device, g gen) []device.Mem {
 			dx, dgain := g.normal(n), g.normal(cols)
-			d.RMSNormGrad(dx, dgain, g.normal(n), g.normal(n), g.normal(cols), g.normal(rows), rows, cols)
+			d.RMSNormGrad(dx, dgain, g.normal(n), g.normal(n), g.normal(cols), g.normal(rows), rows, cols, true)
 			return []device.Mem{dx, dgain}
 		})
 		add("LayerNorm", 4e-6, func(d device.Device, g gen) []device.Mem {

@@ -215,9 +215,6 @@ func attentionTables() []table {
 				ops: []operand{grad("dq", g.normal(nq)), grad("dk", g.normal(nkv)), grad("dv", g.normal(nkv)),
 					in("dout", g.normal(nq)), in("out", narrow(o)), in("lse", narrow(lse)), in("q", q), in("k", k),
 					in("v", v)},
-				run: func(k device.Kernels, m []device.Mem) {
-					k.AttentionGrad(m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], m[8], s)
-				},
 				ref: func(x [][]float64) {
 					attentionGrad(x[0], x[1], x[2], x[3], x[6], x[7], x[8], s)
 				},
@@ -236,9 +233,16 @@ func attentionTables() []table {
 				},
 				tol:     max(tol, 1e-5),
 				mulAdds: 5 * mulAdds,
-			}
+			}.adding(3, func(k device.Kernels, m []device.Mem, acc bool) {
+				s := s
+				s.Acc = acc
+				k.AttentionGrad(m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], m[8], s)
+			})
 			if s.Queries*s.Keys > 50 {
 				c.diff = nil
+			}
+			if s.Cache > 0 { // what of a gradient is free is not written
+				c.write = nil
 			}
 			return c
 		}})

@@ -270,6 +270,12 @@ func TestFindsMistakes(t *testing.T) {
 		{"QLinearGradX is always float32", "QLinearGradX", func(d *cpu.Device) device.Device { return noInt8{d} }},
 		{"QLinearGradW is always float32", "QLinearGradW", func(d *cpu.Device) device.Device { return noInt8{d} }},
 		{"QLinearGradW has a floor of 1e-5", "QLinearGradW", func(d *cpu.Device) device.Device { return coarse{d} }},
+		{"UnaryGrad always adds", "UnaryGrad", func(d *cpu.Device) device.Device { return alwaysAdds{d} }},
+		{"GatedGrad always adds", "GatedGrad", func(d *cpu.Device) device.Device { return alwaysAdds{d} }},
+		{"RMSNormGrad always adds", "RMSNormGrad", func(d *cpu.Device) device.Device { return alwaysAdds{d} }},
+		{"RMSNormGrad overwrites all", "RMSNormGrad", func(d *cpu.Device) device.Device { return freshGain{d} }},
+		{"AttentionGrad always adds", "AttentionGrad", attentionBug(func(s *device.AttentionShape) { s.Acc = true })},
+		{"QLinearGradX always adds", "QLinearGradX", func(d *cpu.Device) device.Device { return alwaysAdds{d} }},
 		{"Dequantize uses one scale", "Dequantize", func(d *cpu.Device) device.Device { return oneScale{d} }},
 		{"QuantizeRows rounds half away", "QuantizeRows", func(d *cpu.Device) device.Device { return awayFromZero{d} }},
 		{"QuantizeWeights sums in order", "QuantizeWeights", func(d *cpu.Device) device.Device { return inOrder{d} }},
@@ -461,12 +467,41 @@ func (d oneScale) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 
 type noInt8 struct{ *cpu.Device }
 
-func (d noInt8) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, _ device.Math) {
-	d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, device.MathFP32)
+func (d noInt8) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, _ device.Math, acc bool) {
+	d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, device.MathFP32, acc)
 }
 
 func (d noInt8) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, _ device.Math) {
 	d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, device.MathFP32)
+}
+
+// alwaysAdds adds where it should overwrite.
+type alwaysAdds struct{ *cpu.Device }
+
+func (d alwaysAdds) UnaryGrad(f device.UnaryOp, dx, dy, x device.Mem, _ bool) {
+	d.Device.UnaryGrad(f, dx, dy, x, true)
+}
+
+func (d alwaysAdds) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem, _ bool) {
+	d.Device.GatedGrad(f, dg, du, dy, g, u, true)
+}
+
+func (d alwaysAdds) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols int, _ bool) {
+	d.Device.RMSNormGrad(dx, dgain, dy, x, gain, inv, rows, cols, true)
+}
+
+func (d alwaysAdds) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math, _ bool) {
+	d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, math, true)
+}
+
+// freshGain overwrites the gradient of the gain too.
+type freshGain struct{ *cpu.Device }
+
+func (d freshGain) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols int, acc bool) {
+	if !acc && !dgain.IsZero() {
+		d.Device.Fill(dgain, 0)
+	}
+	d.Device.RMSNormGrad(dx, dgain, dy, x, gain, inv, rows, cols, acc)
 }
 
 // coarse loses the gradients that lie below 1e-5/254.

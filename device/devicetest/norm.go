@@ -67,9 +67,6 @@ func normTables() []table {
 		return call{
 			ops: []operand{grad("dx", g.normal(n)), grad("dgain", g.normal(cols)), in("dy", g.normal(n)), in("x", v),
 				in("gain", g.uniform(cols, -2, 2)).opt(), in("inv", narrow(inv))},
-			run: func(k device.Kernels, m []device.Mem) {
-				k.RMSNormGrad(m[0], m[1], m[2], m[3], m[4], m[5], rows, cols)
-			},
 			ref: func(x [][]float64) {
 				dx, dgain, dy, v, gain, inv := x[0], x[1], x[2], x[3], x[4], x[5]
 				for i := range rows {
@@ -96,7 +93,9 @@ func normTables() []table {
 				return map[int][]float64{0: central(x[3], loss), 1: central(x[4], loss)}
 			},
 			tol: 4e-6 + 2e-7*float64(rows),
-		}
+		}.adding(1, func(k device.Kernels, m []device.Mem, acc bool) {
+			k.RMSNormGrad(m[0], m[1], m[2], m[3], m[4], m[5], rows, cols, acc)
+		})
 	}
 	layer := func(g gen, v []float32, rows, cols int) call {
 		return call{

@@ -92,7 +92,7 @@ func TestOpaqueMisuse(t *testing.T) {
 		{"two results in one", "GatedGrad: memory 0 (a result) overlaps memory 1",
 			func(d *OpaqueDevice, x, y device.Mem) {
 				z := d.Alloc(device.F32, 8)
-				d.GatedGrad(device.SiLU, x, x, y, z, z)
+				d.GatedGrad(device.SiLU, x, x, y, z, z, true)
 			}},
 		{"operands too short", "Add: panic: runtime error", func(d *OpaqueDevice, x, y device.Mem) {
 			d.Add(x, x, y.Slice(0, 2))
@@ -136,7 +136,7 @@ func TestOpaqueAllowed(t *testing.T) {
 	d.Mul(x, x, x)
 	d.Softmax(x, x, 2, 4)
 	d.MulAdd(x, y, y)
-	d.GatedGrad(device.SiLU, x.Slice(0, 4), x.Slice(4, 8), y.Slice(0, 4), y.Slice(0, 4), y.Slice(2, 6))
+	d.GatedGrad(device.SiLU, x.Slice(0, 4), x.Slice(4, 8), y.Slice(0, 4), y.Slice(0, 4), y.Slice(2, 6), true)
 	d.CopyRows(x.Slice(0, 4), 2, x.Slice(4, 8), 2, 2, 2, true)
 	if err := d.Sync(); err != nil {
 		t.Error(err)

@@ -41,9 +41,6 @@ func qlinearTables() []table {
 		return call{
 			ops: []operand{grad("dx", g.normal(m*k)), in("dy", g.normal(m*n)), in("codes", g.codes(n*k, levels)),
 				in("ws", g.uniform(scales, 0.5, 1))},
-			run: func(d device.Kernels, o []device.Mem) {
-				d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, math)
-			},
 			ref: func(x [][]float64) {
 				for i := range x[0] {
 					for j := range n {
@@ -61,7 +58,9 @@ func qlinearTables() []table {
 			},
 			tol:     1e-6 + 4e-7*float64(n*levels) + rounding(math, n*levels),
 			mulAdds: m * n * k,
-		}
+		}.adding(1, func(d device.Kernels, o []device.Mem, acc bool) {
+			d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, math, acc)
+		})
 	}
 	gradW := func(g gen, math device.Math, m, n, k int) call {
 		return call{
@@ -92,9 +91,6 @@ func qlinearTables() []table {
 	gradX8 := func(dx, dy []float32, codes []int8, ws []float32, m, n, k int) call {
 		return call{
 			ops: []operand{grad("dx", dx), in("dy", dy), in("codes", codes), in("ws", ws)},
-			run: func(d device.Kernels, o []device.Mem) {
-				d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8)
-			},
 			ref: func(x [][]float64) {
 				for i := range m {
 					h := narrow(x[1][i*n : (i+1)*n])
@@ -119,7 +115,9 @@ func qlinearTables() []table {
 				}
 			},
 			mulAdds: m * n * k,
-		}
+		}.adding(1, func(d device.Kernels, o []device.Mem, acc bool) {
+			d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8, acc)
+		})
 	}
 	gradW8 := func(dw, dy []float32, xq []int8, xs []float32, m, n, k int) call {
 		return call{

@@ -136,6 +136,9 @@ type kase struct {
 type call struct {
 	ops []operand // in the order of the kernel's Mems
 	run func(k device.Kernels, m []device.Mem)
+	// write is run without acc: the first fresh operands, which run adds to, are overwritten.
+	write func(k device.Kernels, m []device.Mem)
+	fresh int
 	// ref computes the results in place: x[i] holds operand i in float64, nil if it is left out (not all results are).
 	// Results to overwrite start as NaN, which stays wherever ref writes nothing.
 	ref func(x [][]float64)
@@ -199,11 +202,20 @@ var ignored = math.Float64frombits(0x7ff8000000abcdef)
 
 func isIgnored(v float64) bool { return math.Float64bits(v) == math.Float64bits(ignored) }
 
+// adding gives c a kernel that adds to the first n operands, or overwrites them.
+func (c call) adding(n int, run func(k device.Kernels, m []device.Mem, acc bool)) call {
+	c.fresh = n
+	c.run = func(k device.Kernels, m []device.Mem) { run(k, m, true) }
+	c.write = func(k device.Kernels, m []device.Mem) { run(k, m, false) }
+	return c
+}
+
 // A variant is one way to lay out and call the same case.
 type variant struct {
 	pad     int   // guard elements on both sides of each span
 	absent  uint  // bit set of operands left out
 	aliased []int // operands that share the span of operand 0
+	fresh   bool  // without acc
 }
 
 func (v variant) describe(c call) string {
@@ -216,11 +228,14 @@ func (v variant) describe(c call) string {
 	for _, i := range v.aliased {
 		s += fmt.Sprintf(", %s is %s", c.ops[0].name, c.ops[i].name)
 	}
+	if v.fresh {
+		s += ", without acc"
+	}
 	return s
 }
 
 // check runs a case in its variants: all operands, twice for determinism; every combination of operands left out; every
-// allowed aliasing. Sizeable cases run in the first only.
+// allowed aliasing; with and without acc. Sizeable cases run in the first only.
 func check(t T, dev device.Device, k kase) {
 	t.Helper()
 	c := k.build()
@@ -257,6 +272,12 @@ func check(t T, dev device.Device, k kase) {
 	}
 	if len(c.alias) > 1 {
 		vs = append(vs, variant{pad: 5, aliased: c.alias})
+	}
+	if c.write != nil {
+		for _, v := range slices.Clone(vs) {
+			v.fresh = true
+			vs = append(vs, v)
+		}
 	}
 	for _, v := range vs {
 		if got, ok := exec(t, dev, c, v); !ok || !compare(t, c, v, got) {
@@ -298,7 +319,7 @@ func exec(t T, dev device.Device, c call, v variant) ([]device.Mem, bool) {
 		if i == 0 && len(v.aliased) > 0 {
 			src = c.ops[v.aliased[0]].val
 		}
-		if o.mode != output || src != o.val {
+		if (o.mode != output || src != o.val) && !(v.fresh && i < c.fresh) {
 			device.CopyHost(host[i].Slice(v.pad, size-v.pad), src)
 		}
 		whole[i] = dev.Alloc(o.val.Type(), size)
@@ -310,7 +331,11 @@ func exec(t T, dev device.Device, c call, v variant) ([]device.Mem, bool) {
 			args[i] = w.Slice(v.pad, w.Len()-v.pad)
 		}
 	}
-	c.run(dev, args)
+	run := c.run
+	if v.fresh {
+		run = c.write
+	}
+	run(dev, args)
 	got := make([]device.Mem, n)
 	for i, w := range whole {
 		if !w.IsZero() {
@@ -382,10 +407,13 @@ func (c call) operands(v variant) [][]float64 {
 			continue
 		}
 		x[i] = floats(o.val)
-		if o.mode == output {
+		switch {
+		case o.mode == output:
 			for j := range x[i] {
 				x[i][j] = math.NaN()
 			}
+		case v.fresh && i < c.fresh:
+			clear(x[i])
 		}
 	}
 	if len(v.aliased) > 0 && c.ops[0].mode == update {

@@ -58,7 +58,6 @@ func unaryTables() []table {
 	bwd := func(f device.UnaryOp, dx, dy, v []float32) call {
 		return call{
 			ops: []operand{grad("dx", dx), in("dy", dy), in("x", v)},
-			run: func(k device.Kernels, m []device.Mem) { k.UnaryGrad(f, m[0], m[1], m[2]) },
 			ref: func(x [][]float64) {
 				for i, v := range x[2] {
 					_, s := activate(f, v)
@@ -76,7 +75,7 @@ func unaryTables() []table {
 				})}
 			},
 			tol: 4e-6,
-		}
+		}.adding(1, func(k device.Kernels, m []device.Mem, acc bool) { k.UnaryGrad(f, m[0], m[1], m[2], acc) })
 	}
 	gated := func(f device.UnaryOp, g, u []float32) call {
 		return call{
@@ -96,7 +95,6 @@ func unaryTables() []table {
 		return call{
 			ops: []operand{grad("dg", g.normal(n)), grad("du", g.normal(n)),
 				in("dy", g.normal(n)), in("g", g.normal(n)), in("u", g.normal(n))},
-			run: func(k device.Kernels, m []device.Mem) { k.GatedGrad(f, m[0], m[1], m[2], m[3], m[4]) },
 			ref: func(x [][]float64) {
 				for i, v := range x[3] {
 					y, s := activate(f, v)
@@ -120,7 +118,7 @@ func unaryTables() []table {
 				return map[int][]float64{0: central(x[3], loss), 1: central(x[4], loss)}
 			},
 			tol: 5e-6,
-		}
+		}.adding(2, func(k device.Kernels, m []device.Mem, acc bool) { k.GatedGrad(f, m[0], m[1], m[2], m[3], m[4], acc) })
 	}
 	ts := []table{{kernel: "Unary"}, {kernel: "UnaryGrad"}, {kernel: "Gated"}, {kernel: "GatedGrad"}}
 	for _, f := range device.UnaryOps {

@@ -178,10 +178,10 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 		dq: dq.F32(), dk: dk.F32(), dv: dv.F32(), dout: dout.F32(),
 		rowQ: s.Heads * s.Dim}
 	a.rowKV, a.headKV = s.Strides()
-	if d.Failed() || a.dq == nil && a.dk == nil && a.dv == nil || s.Batch*s.KVHeads*s.Keys*s.Queries == 0 {
+	if d.Failed() || a.dq == nil && a.dk == nil && a.dv == nil || s.Batch*s.KVHeads == 0 {
 		return
 	}
-	grain := 1 + serial/(4*s.Queries*s.Keys*s.Dim*s.Heads/s.KVHeads)
+	grain := 1 + serial/max(1, 4*s.Queries*s.Keys*s.Dim*s.Heads/s.KVHeads)
 	par.Each(d.Threads, s.Batch*s.KVHeads, grain, a, attention.backwards)
 }
 
@@ -195,6 +195,10 @@ func (a attention) backwards(lo, hi int) {
 // backward does heads [h, h+group) of sequence b, which share a key head.
 func (a *attention) backward(b, h, group int) {
 	kv := a.atKV(b, h)
+	a.clearGrads(b, h, group)
+	if a.Keys*a.Queries == 0 {
+		return
+	}
 	kt, vt := a.turned(a.k[kv:], a.Keys), a.turned(a.v[kv:], a.Keys)
 	defer kt.Free()
 	defer vt.Free()
@@ -214,6 +218,21 @@ func (a *attention) backward(b, h, group int) {
 				a.gradBlock(b, h, i, min(gradQueries, a.Queries-i), c, min(keyBlock, a.Keys-c), ld, p.X, ds.X,
 					delta.X[i:], kt.X, vt.X)
 			}
+		}
+	}
+}
+
+// clearGrads clears what heads [h, h+group) of sequence b add to, unless that is to stay.
+func (a *attention) clearGrads(b, h, group int) {
+	if a.Acc {
+		return
+	}
+	for i := 0; a.dq != nil && i < a.Queries; i++ {
+		clear(a.dq[a.atQ(b, i, h):][:group*a.Dim])
+	}
+	for _, x := range [][]float32{a.dk, a.dv} {
+		for j := 0; x != nil && j < a.Keys; j++ {
+			clear(x[a.atKV(b, h)+j*a.rowKV:][:a.Dim])
 		}
 	}
 }

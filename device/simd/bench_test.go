@@ -54,9 +54,9 @@ func BenchmarkElementwise(b *testing.B) {
 		for _, f := range device.UnaryOps {
 			runs = append(runs,
 				run{"Unary/" + f.String(), 8, func() { d.Unary(f, z, x) }},
-				run{"UnaryGrad/" + f.String(), 16, func() { d.UnaryGrad(f, z, x, y) }},
+				run{"UnaryGrad/" + f.String(), 16, func() { d.UnaryGrad(f, z, x, y, true) }},
 				run{"Gated/" + f.String(), 12, func() { d.Gated(f, z, x, y) }},
-				run{"GatedGrad/" + f.String(), 28, func() { d.GatedGrad(f, z, w, x, x, y) }})
+				run{"GatedGrad/" + f.String(), 28, func() { d.GatedGrad(f, z, w, x, x, y, true) }})
 		}
 		for _, r := range runs {
 			b.Run(r.name+"/"+tier.String(), func(b *testing.B) {

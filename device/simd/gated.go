@@ -7,8 +7,8 @@ import (
 	"setun/internal/scratch"
 )
 
-// gateBlock is how many elements pass through the gates without a routine of their own at a time: all operands fit the
-// first cache.
+// gateBlock is how many elements pass through gates and slopes at a time: all operands fit the first cache, and results
+// that are only added to are cleared there.
 const gateBlock = 1024
 
 var swiglu = routine3{swigluAVX512, swigluAVX2}
@@ -47,9 +47,9 @@ func (x gated) run(lo, hi int) {
 	}
 }
 
-func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem) {
+func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem, acc bool) {
 	if d.tier == None {
-		d.Device.GatedGrad(f, dg, du, dy, g, u)
+		d.Device.GatedGrad(f, dg, du, dy, g, u, acc)
 		return
 	}
 	dg0, du0, dy0, g0, u0 := dg.F32(), du.F32(), dy.F32(), g.F32(), u.F32()
@@ -64,33 +64,34 @@ func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem) {
 	if du0 != nil {
 		covers(n, du0)
 	}
-	x := gatedGrad{f, d.width(), dg0, du0, dy0, g0, u0}
-	if f == device.SiLU && dg0 != nil && du0 != nil {
-		split(d, n, 28, x, gatedGrad.swiglu)
-	} else {
-		split(d, n, 28, x, gatedGrad.run)
-	}
+	split(d, n, 28, gatedGrad{f, d.width(), dg0, du0, dy0, g0, u0, acc}, gatedGrad.run)
 }
 
 type gatedGrad struct {
 	f                device.UnaryOp
 	width            int
 	dg, du, dy, g, u []float32
-}
-
-func (x gatedGrad) swiglu(lo, hi int) {
-	grad := [2]func(dg, du, dy, g, u *float32, n int){swigluGradAVX512, swigluGradAVX2}[x.width]
-	grad(&x.dg[lo], &x.du[lo], &x.dy[lo], &x.g[lo], &x.u[lo], hi-lo)
+	acc              bool
 }
 
 func (x gatedGrad) run(lo, hi int) {
 	value, slope := activations[x.f].value[x.width], activations[x.f].slope[x.width]
 	mul, mulAdd := mulRoutine[x.width], mulAddRoutine[x.width]
+	both := [2]func(dg, du, dy, g, u *float32, n int){swigluGradAVX512, swigluGradAVX2}[x.width]
 	buf := scratch.Get[float32](gateBlock)
 	defer buf.Free()
 	t := &buf.X[0]
 	for ; lo < hi; lo += gateBlock {
 		n := min(gateBlock, hi-lo)
+		for _, dx := range [2][]float32{x.dg, x.du} {
+			if !x.acc && dx != nil {
+				clear(dx[lo : lo+n])
+			}
+		}
+		if x.f == device.SiLU && x.dg != nil && x.du != nil {
+			both(&x.dg[lo], &x.du[lo], &x.dy[lo], &x.g[lo], &x.u[lo], n)
+			continue
+		}
 		if x.dg != nil {
 			mul(t, &x.dy[lo], &x.u[lo], n)
 			slope(&x.dg[lo], t, &x.g[lo], n)

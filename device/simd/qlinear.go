@@ -54,9 +54,9 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 	d.qmultiply(p)
 }
 
-func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math) {
+func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math, acc bool) {
 	if d.tier == None || m <= 0 || n <= 0 || k <= 0 || dx.IsZero() || ws.Len() == 0 {
-		d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, math)
+		d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, math, acc)
 		return
 	}
 	dx0, dy0, codes0, ws0 := dx.F32(), dy.F32(), codes.I8(), ws.F32()
@@ -67,12 +67,19 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 		w := scratch.Get[float32](n * k)
 		defer w.Free()
 		d.dequantize(w.X, codes0, ws0, n, k)
-		d.product(gemm{m: m, n: k, k: n, a: matrix{dy0, n, 1}, b: matrix{w.X, k, 1}, c: dx0, ldc: k, alpha: 1, beta: 1}, math)
+		g := gemm{m: m, n: k, k: n, a: matrix{dy0, n, 1}, b: matrix{w.X, k, 1}, c: dx0, ldc: k, alpha: 1}
+		if acc {
+			g.beta = 1
+		}
+		d.product(g, math)
 		return
 	}
 	p := d.newQProduct(m, k, n)
 	defer p.free()
-	p.c, p.mode = dx0, accumulate
+	p.c, p.mode = dx0, overwrite
+	if acc {
+		p.mode = accumulate
+	}
 	p.ownA()
 	hs := scratch.Get[float32](m)
 	defer hs.Free()

@@ -25,7 +25,7 @@ func BenchmarkQLinear(b *testing.B) {
 					run  func()
 				}{
 					{"QLinear", func() { d.QLinear(x.y, x.xq, x.xs, x.codes, x.ws, device.Mem{}, m, n, k) }},
-					{"QLinearGradX", func() { d.QLinearGradX(x.dx, x.dy, x.codes, x.ws, m, n, k, device.MathInt8) }},
+					{"QLinearGradX", func() { d.QLinearGradX(x.dx, x.dy, x.codes, x.ws, m, n, k, device.MathInt8, true) }},
 					{"QLinearGradW", func() { d.QLinearGradW(x.dw, x.dy, x.xq, x.xs, m, n, k, device.MathInt8) }},
 				} {
 					b.Run(fmt.Sprintf("%dx%d->%d/threads=%d/%s/%s", m, k, n, threads, tier, c.name), func(b *testing.B) {

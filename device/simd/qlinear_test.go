@@ -91,8 +91,8 @@ func TestQLinear(t *testing.T) {
 					}
 					dx, dw := p.floats(m*k, 1e-5), p.floats(n*k, 1e-7)
 					wantX, wantW := slices.Clone(dx), slices.Clone(dw)
-					d.QLinearGradX(w(dx), w(dy), b, w(ws), m, n, k, device.MathInt8)
-					ref.QLinearGradX(w(wantX), w(dy), b, w(ws), m, n, k, device.MathInt8)
+					d.QLinearGradX(w(dx), w(dy), b, w(ws), m, n, k, device.MathInt8, true)
+					ref.QLinearGradX(w(wantX), w(dy), b, w(ws), m, n, k, device.MathInt8, true)
 					sameBits(t, what+", dx", dx, wantX)
 					d.QLinearGradW(w(dw), w(dy), a, w(xs), m, n, k, device.MathInt8)
 					ref.QLinearGradW(w(wantW), w(dy), a, w(xs), m, n, k, device.MathInt8)
@@ -183,8 +183,8 @@ func TestQLinearNaN(t *testing.T) {
 			}
 			dx, dw := p.floats(m*k, 1), p.floats(n*k, 1)
 			wantX, wantW := slices.Clone(dx), slices.Clone(dw)
-			d.QLinearGradX(w(dx), w(dy), device.Wrap(codes), w(ws), m, n, k, device.MathInt8)
-			ref.QLinearGradX(w(wantX), w(dy), device.Wrap(codes), w(ws), m, n, k, device.MathInt8)
+			d.QLinearGradX(w(dx), w(dy), device.Wrap(codes), w(ws), m, n, k, device.MathInt8, true)
+			ref.QLinearGradX(w(wantX), w(dy), device.Wrap(codes), w(ws), m, n, k, device.MathInt8, true)
 			d.QLinearGradW(w(dw), w(dy), device.Wrap(xq), w(xs), m, n, k, device.MathInt8)
 			ref.QLinearGradW(w(wantW), w(dy), device.Wrap(xq), w(xs), m, n, k, device.MathInt8)
 			sameBits(t, tier.String()+", dx", dx, wantX)

@@ -46,9 +46,9 @@ func (r rmsNorm) run(lo, hi int) {
 // not, and those with NaN or Inf, go to device/cpu and its float64.
 func squarable(inv float32) bool { return inv > 1e-15 && inv < 1e15 }
 
-func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols int) {
+func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols int, acc bool) {
 	if d.tier == None || rows*cols == 0 {
-		d.Device.RMSNormGrad(dx, dgain, dy, x, gain, inv, rows, cols)
+		d.Device.RMSNormGrad(dx, dgain, dy, x, gain, inv, rows, cols, acc)
 		return
 	}
 	dx0, dg0, dy0, x0, inv0 := dx.F32(), dgain.F32(), dy.F32(), x.F32(), inv.F32()
@@ -63,7 +63,7 @@ func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols 
 		part = scratch.Get[float32](blocks * cols)
 		defer part.Free()
 	}
-	split(d, blocks, 16*rowBlock*cols, rmsNormGrad{d, dx0, part.X, dy0, x0, g0, inv0, rows, cols}, rmsNormGrad.run)
+	split(d, blocks, 16*rowBlock*cols, rmsNormGrad{d, dx0, part.X, dy0, x0, g0, inv0, rows, cols, acc}, rmsNormGrad.run)
 	if dg0 != nil {
 		d.addSum(dg0[:cols], 1, part.X)
 	}
@@ -73,6 +73,7 @@ type rmsNormGrad struct {
 	d                       *Device
 	dx, part, dy, x, g, inv []float32
 	rows, cols              int
+	acc                     bool
 }
 
 func (r rmsNormGrad) run(lo, hi int) {
@@ -81,6 +82,9 @@ func (r rmsNormGrad) run(lo, hi int) {
 		i, n := b*rowBlock, min(rowBlock, r.rows-b*rowBlock)
 		at := i * r.cols
 		if r.dx != nil {
+			if !r.acc {
+				clear(r.dx[at : at+n*r.cols])
+			}
 			grad(&r.dx[at], &r.dy[at], &r.x[at], &r.g[0], &r.inv[i], n, r.cols, float32(1/float64(r.cols)))
 		}
 		if r.part != nil {

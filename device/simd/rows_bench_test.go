@@ -36,7 +36,7 @@ func BenchmarkRows(b *testing.B) {
 		add("Softmax", rows, cols, 8, func(d device.Device) { d.Softmax(z, x, rows, cols) })
 		add("SoftmaxGrad", rows, cols, 16, func(d device.Device) { d.SoftmaxGrad(z, x, y, rows, cols) })
 		add("RMSNorm", rows, cols, 8, func(d device.Device) { d.RMSNorm(z, inv, x, gain, rows, cols, 1e-5) })
-		add("RMSNormGrad", rows, cols, 16, func(d device.Device) { d.RMSNormGrad(z, bias, y, x, gain, inv, rows, cols) })
+		add("RMSNormGrad", rows, cols, 16, func(d device.Device) { d.RMSNormGrad(z, bias, y, x, gain, inv, rows, cols, true) })
 		add("LayerNorm", rows, cols, 8, func(d device.Device) { d.LayerNorm(z, mean, inv, x, gain, bias, rows, cols, 1e-5) })
 		add("LayerNormGrad", rows, cols, 16, func(d device.Device) {
 			d.LayerNormGrad(z, bias, bias, y, x, gain, mean, inv, rows, cols)

@@ -118,7 +118,9 @@ func TestRowKernels(t *testing.T) {
 			return []operand{{"dx", normal(g, n), nil, sumTol}, {"dgain", normal(g, cols), nil, sumTol},
 				{"dy", normal(g, n), nil, 0}, {"x", normal(g, n), nil, 0}, {"gain", normal(g, cols), nil, 0},
 				{"inv", positive(g, rows), nil, 0}}
-		}, func(d device.Device, m []device.Mem) { d.RMSNormGrad(m[0], m[1], m[2], m[3], m[4], m[5], rows, cols) })
+		}, func(d device.Device, m []device.Mem) {
+			d.RMSNormGrad(m[0], m[1], m[2], m[3], m[4], m[5], rows, cols, true)
+		})
 		against(t, "LayerNorm", func(g *rand.Rand) []operand {
 			return []operand{{"y", make([]float32, n), nil, 1e-5}, {"mean", make([]float32, rows), nil, tol},
 				{"inv", make([]float32, rows), nil, tol}, {"x", normal(g, n), nil, 0}, {"gain", normal(g, cols), nil, 0},
@@ -231,7 +233,7 @@ func TestRowThreads(t *testing.T) {
 			m := func(x []float32) device.Mem { return device.Wrap(x) }
 			var zero device.Mem
 			r := [][]float32{make([]float32, cols), make([]float32, cols), make([]float32, cols), {0, 0}, make([]float32, cols), {0}}
-			d.RMSNormGrad(zero, m(r[0]), m(dy), m(x), zero, m(inv), rows, cols)
+			d.RMSNormGrad(zero, m(r[0]), m(dy), m(x), zero, m(inv), rows, cols, true)
 			d.LayerNormGrad(zero, m(r[1]), m(r[2]), m(dy), m(x), zero, m(inv), m(inv), rows, cols)
 			d.SumSquares(m(r[3][:1]), m(x))
 			d.QuantizeWeights(device.Wrap(make([]int8, rows*cols)), m(r[3][1:]), m(x),

@@ -51,7 +51,7 @@ func TestUlp(t *testing.T) {
 			d := NewTier(1, tier)
 			d.Unary(tt.op, device.Wrap(y), device.Wrap(x))
 			clear(s)
-			d.UnaryGrad(tt.op, device.Wrap(s), device.Wrap(one), device.Wrap(x))
+			d.UnaryGrad(tt.op, device.Wrap(s), device.Wrap(one), device.Wrap(x), true)
 			for what, got := range map[string][]float32{"f": y, "f'": s} {
 				c := tt.value
 				if what == "f'" {

@@ -76,16 +76,16 @@ func vecKernels() []vecKernel {
 			vecKernel{"Unary " + f.String(), same(2),
 				func(d *Device, n int, m []device.Mem) { d.Unary(f, m[0], m[1]) }, 1e-6, false},
 			vecKernel{"UnaryGrad " + f.String(), same(3),
-				func(d *Device, n int, m []device.Mem) { d.UnaryGrad(f, m[0], m[1], m[2]) }, 1e-6, false},
+				func(d *Device, n int, m []device.Mem) { d.UnaryGrad(f, m[0], m[1], m[2], true) }, 1e-6, false},
 			vecKernel{"Gated " + f.String(), same(3),
 				func(d *Device, n int, m []device.Mem) { d.Gated(f, m[0], m[1], m[2]) }, 1e-6, false},
 			vecKernel{"GatedGrad " + f.String(), same(5),
-				func(d *Device, n int, m []device.Mem) { d.GatedGrad(f, m[0], m[1], m[2], m[3], m[4]) }, 2e-6, false},
+				func(d *Device, n int, m []device.Mem) { d.GatedGrad(f, m[0], m[1], m[2], m[3], m[4], true) }, 2e-6, false},
 			vecKernel{"GatedGrad of g " + f.String(), same(4), func(d *Device, n int, m []device.Mem) {
-				d.GatedGrad(f, m[0], device.Mem{}, m[1], m[2], m[3])
+				d.GatedGrad(f, m[0], device.Mem{}, m[1], m[2], m[3], true)
 			}, 2e-6, false},
 			vecKernel{"GatedGrad of u " + f.String(), same(3), func(d *Device, n int, m []device.Mem) {
-				d.GatedGrad(f, device.Mem{}, m[0], m[1], m[2], m[2])
+				d.GatedGrad(f, device.Mem{}, m[0], m[1], m[2], m[2], true)
 			}, 2e-6, false})
 	}
 	return append(ks,
