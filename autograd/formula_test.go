@@ -186,6 +186,91 @@ func testQLinear(t *testing.T, math device.Math, tol float64) {
 	}
 }
 
+// counting counts the quantizations of activations.
+type counting struct {
+	*cpu.Device
+	n *int
+}
+
+func (d counting) QuantizeRows(q, scale, x device.Mem, rows, cols int) {
+	*d.n++
+	d.Device.QuantizeRows(q, scale, x, rows, cols)
+}
+
+// Layers that read the same value share its int8 form, and that changes nothing but the time.
+func TestInt8IsShared(t *testing.T) {
+	const in, out = 7, 4
+	n := 0
+	dev := counting{cpu.New(1), &n}
+	x, w, v := param(dev, 1, 2, 3, in), param(dev, 2, out, in), param(dev, 3, out, in)
+	codes, ws := tensor.New(dev, device.I8, out, in), tensor.New(dev, device.F32, 1)
+	tensor.QuantizeWeights(codes, ws, w.T, 1, device.AbsMean, 1)
+	panels := tensor.NewPanels(dev, codes.Codes(), out, in, 1)
+	p := pool(dev)
+	step := func(shared, grad bool) (y []float32, grads [3][]float32) {
+		tp := autograd.Tape{Pool: p, Grad: grad}
+		h := tp.Scale(x, 2)
+		again := func() *value {
+			if !shared {
+				return tp.Scale(x, 2)
+			}
+			return h
+		}
+		rounded := func() *value {
+			if !shared {
+				return tp.Int8(tp.Scale(x, 2))
+			}
+			return tp.Int8(h)
+		}
+		sum := tp.QLinear(h, nil, codes, ws, nil, device.MathInt8)
+		sum = tp.Add(sum, tp.QLinear(again(), w, codes, ws, nil, device.MathInt8))
+		sum = tp.Add(sum, tp.PackedLinear(again(), panels, ws, nil, device.MathInt8))
+		sum = tp.Add(sum, tp.Linear(rounded(), v, nil))
+		sum = tp.Add(sum, tp.Linear(rounded(), w, nil))
+		y = sum.T.Floats()
+		if grad {
+			weighted(&tp, sum, floats(4, 6*out))
+			for i, p := range []*value{x, w, v} {
+				grads[i] = p.Grad.Floats()
+				p.ZeroGrad()
+			}
+		}
+		tp.Reset()
+		if used := p.InUse(); used != 0 {
+			t.Errorf("%d bytes in use", used)
+		}
+		return y, grads
+	}
+	for _, grad := range []bool{false, true} {
+		n = 0
+		want, wantGrads := step(false, grad)
+		if n != 5 {
+			t.Errorf("grad %t: quantized %d times, want 5", grad, n)
+		}
+		n = 0
+		y, grads := step(true, grad)
+		if n != 1 {
+			t.Errorf("grad %t: quantized %d times, want once", grad, n)
+		}
+		if !slices.Equal(y, want) {
+			t.Errorf("grad %t: another result: %v, want %v", grad, y, want)
+		}
+		for i := range grads {
+			near(t, fmt.Sprint("gradient ", i), grads[i], wide(wantGrads[i]), 1e-6)
+		}
+	}
+	// A constant of the caller's may change between operations, and is quantized anew.
+	tp := autograd.Tape{Pool: p}
+	c := autograd.NewConst(x.T)
+	n = 0
+	tp.QLinear(c, nil, codes, ws, nil, device.MathInt8)
+	tp.QLinear(c, nil, codes, ws, nil, device.MathInt8)
+	tp.Int8(c)
+	if tp.Reset(); n != 3 {
+		t.Errorf("a constant was quantized %d times, want 3", n)
+	}
+}
+
 // TestPackedLinear: panels give the bits of codes, forward and backward.
 func TestPackedLinear(t *testing.T) {
 	const in, out = 35, 37

@@ -20,13 +20,56 @@ func (t *Tape) StraightThrough(x *Value, q *tensor.Tensor) *Value {
 
 // Int8 rounds x to int8 per token and back, straight through: y = q * scale. dx += dy.
 func (t *Tape) Int8(x *Value) *Value {
-	q := t.alloc(x.Device(), device.I8, x.Shape()...)
-	scale := t.floats(x, rows(x))
-	tensor.QuantizeRows(q, scale, x.T)
+	if r := t.int8.rounded; r != nil && t.int8.of == x && r.wants == t.grads(x) {
+		return r
+	}
+	q, scale := t.quantized(x)
 	y := t.floats(x, x.Shape()...)
 	tensor.Dequantize(y, q, scale)
-	t.free(q, scale)
-	return t.StraightThrough(x, y)
+	r := t.StraightThrough(x, y)
+	if x.taped {
+		t.int8.rounded = r
+	}
+	return r
+}
+
+// int8Form is a value in int8 per token. The tape keeps the last one: layers that read the same input share it.
+type int8Form struct {
+	of       *Value
+	q, scale *tensor.Tensor
+	kept     bool   // a node frees q and scale
+	rounded  *Value // Int8(of), when it was asked for
+}
+
+// quantized is x in int8 per token: codes and scales, which the tape owns.
+func (t *Tape) quantized(x *Value) (q, scale *tensor.Tensor) {
+	f := &t.int8
+	if f.of == x && x.taped {
+		return f.q, f.scale
+	}
+	t.dropInt8()
+	q, scale = t.alloc(x.Device(), device.I8, x.Shape()...), t.floats(x, rows(x))
+	tensor.QuantizeRows(q, scale, x.T)
+	t.settle(q)
+	t.settle(scale)
+	*f = int8Form{of: x, q: q, scale: scale}
+	return q, scale
+}
+
+// keepInt8 lets the node just pushed, the first of those that share it, free the int8 form after its backward, the last.
+func (t *Tape) keepInt8() {
+	if f := &t.int8; !f.kept {
+		f.kept = true
+		t.kept = append(t.kept, f.q, f.scale)
+	}
+}
+
+func (t *Tape) dropInt8() {
+	if f := &t.int8; !f.kept {
+		t.release(f.q)
+		t.release(f.scale)
+	}
+	t.int8 = int8Form{}
 }
 
 // QLinear: y = (xq codesᵀ) * xs * ws + bias, with xq, xs the int8 form of x (..., in) per token and codes, ws the
@@ -34,32 +77,27 @@ func (t *Tape) Int8(x *Value) *Value {
 // (dy*ws) codes; dw += dyᵀ (xq*xs), in float32 or int8 as grad says. w may be nil (frozen). Keeps x as int8. The tape
 // takes neither codes nor ws over: they must live until Backward.
 func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value, grad device.Math) *Value {
-	xq := t.alloc(x.Device(), device.I8, x.Shape()...)
-	xs := t.floats(x, rows(x))
-	tensor.QuantizeRows(xq, xs, x.T)
+	xq, xs := t.quantized(x)
 	y := t.floats(x, lastDim("QLinear", x, codes.Dim(0))...)
 	tensor.QLinear(y, xq, xs, codes, ws, tensorOf(bias))
 	if !t.grads(x, w, bias) {
-		t.free(xq, xs)
 		return t.constant(y)
 	}
 	out := t.result(y)
 	t.push(out, func() {
 		acc := t.onto(x)
 		tensor.QLinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, xq, xs, codes, ws, grad, acc)
-	}, xq, xs)
+	})
+	t.keepInt8()
 	return out
 }
 
 // PackedLinear is QLinear with a frozen weight in panels: the same bits. dx += (dy*ws) codes, which are unpacked for it.
 func (t *Tape) PackedLinear(x *Value, w *tensor.Panels, ws *tensor.Tensor, bias *Value, grad device.Math) *Value {
-	xq := t.alloc(x.Device(), device.I8, x.Shape()...)
-	xs := t.floats(x, rows(x))
-	tensor.QuantizeRows(xq, xs, x.T)
+	xq, xs := t.quantized(x)
 	y := t.floats(x, lastDim("PackedLinear", x, w.Out)...)
 	tensor.PackedLinear(y, xq, xs, w, ws, tensorOf(bias))
 	if !t.grads(x, bias) {
-		t.free(xq, xs)
 		return t.constant(y)
 	}
 	out := t.result(y)
@@ -69,7 +107,8 @@ func (t *Tape) PackedLinear(x *Value, w *tensor.Panels, ws *tensor.Tensor, bias 
 		acc := t.onto(x)
 		tensor.QLinearGrad(t.grad(x), nil, t.grad(bias), out.Grad, xq, xs, codes, ws, grad, acc)
 		t.free(codes)
-	}, xq, xs)
+	})
+	t.keepInt8()
 	return out
 }
 

@@ -18,6 +18,7 @@ type Value struct {
 	param bool // Grad outlives the tape
 	fresh bool // param: the gradient has been zeroed and nothing has arrived since
 	owned bool // T belongs to the tape
+	taped bool // made by a tape: T does not change
 
 	base *Value // a view shares its memory and its gradient
 
@@ -91,6 +92,7 @@ type Tape struct {
 	temps []*tensor.Tensor // owned by the tape, freed by Reset
 	open  []*tensor.Tensor // taken by operations that are under way, or have panicked
 	draws uint64           // random numbers drawn so far
+	int8  int8Form
 
 	values slab[Value]
 	views  slab[tensor.Tensor]
@@ -187,6 +189,7 @@ func (t *Tape) view(y *tensor.Tensor) *Value { return t.value(Value{T: y, wants:
 func (t *Tape) value(v Value) *Value {
 	p := t.values.next()
 	*p = v
+	p.taped = true
 	return p
 }
 
@@ -284,6 +287,7 @@ func (t *Tape) Backward(loss *Value) {
 
 // sweep runs the nodes in reverse and frees as it goes; last, or what it is a view of, keeps its tensor until Reset.
 func (t *Tape) sweep(last *Value) {
+	t.dropInt8()
 	for i := len(t.nodes) - 1; i >= 0; i-- {
 		n := &t.nodes[i]
 		if n.out.Grad != nil {
@@ -315,6 +319,7 @@ func (t *Tape) drop(i int) {
 
 // Reset gives back all memory of the step, its Values among it, and makes the tape ready for the next.
 func (t *Tape) Reset() {
+	t.dropInt8()
 	for i := len(t.nodes) - 1; i >= 0; i-- {
 		n := &t.nodes[i]
 		t.release(n.out.Grad)
