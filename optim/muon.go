@@ -21,9 +21,14 @@ type Muon struct {
 	m     state
 	rest  *AdamW
 	pool  *tensor.Pool
-	us    []*tensor.Tensor // in a step
-	norms numbers          // squared norm of each u
+	like  [][]int          // parameters of the same shape, together: their products are one call
+	us    []*tensor.Tensor // of those, in a step: (k, rows, cols)
+	view  tensor.Tensor
+	norms numbers // squared norm of each u
 }
+
+// stackLen is the most elements of matrices that pass through the iterations together.
+const stackLen = 1 << 21
 
 func newMuon(c Config, all []Param) *Muon {
 	o := &Muon{cfg: c}
@@ -37,8 +42,20 @@ func newMuon(c Config, all []Param) *Muon {
 	}
 	o.m = newState(o.ps)
 	o.rest = newAdamW(c, c.AdamLR, rest)
-	o.pool, o.us = newPool(o.ps), make([]*tensor.Tensor, len(o.ps))
+	o.pool = newPool(o.ps)
 	o.norms = newNumbers(o.ps, make([]float32, len(o.ps))...)
+	stacks := map[[2]int]int{} // the last of each shape
+	for i, p := range o.ps {
+		shape := [2]int{p.Value.Dim(0), p.Value.Dim(1)}
+		n, ok := stacks[shape]
+		if !ok || (len(o.like[n])+1)*p.Value.T.Len() > stackLen {
+			n = len(o.like)
+			stacks[shape] = n
+			o.like = append(o.like, nil)
+		}
+		o.like[n] = append(o.like[n], i)
+	}
+	o.us = make([]*tensor.Tensor, len(o.like))
 	return o
 }
 
@@ -64,39 +81,64 @@ func (o *Muon) directions(gradScale float32, each func(p Param, x *tensor.Tensor
 	}
 	mu := o.cfg.Momentum
 	o.norms.zero()
-	for i, p := range o.ps {
-		if !p.Value.HasGrad() {
+	for j, like := range o.like {
+		k := 0
+		for _, i := range like {
+			if o.ps[i].Value.HasGrad() {
+				k++
+			}
+		}
+		if k == 0 {
 			continue
 		}
-		tensor.Scale(o.m[i], mu, o.m[i])
-		tensor.Axpy(o.m[i], gradScale, p.Value.Grad)
-		o.us[i] = o.pool.Get(device.F32, p.Value.Shape()...)
-		tensor.Scale(o.us[i], mu, o.m[i])
-		tensor.Axpy(o.us[i], gradScale, p.Value.Grad)
-		tensor.SumSquares(o.norms.at[i], o.us[i])
+		w := o.ps[like[0]].Value
+		o.us[j] = o.pool.Get(device.F32, k, w.Dim(0), w.Dim(1))
+		o.each(o.us[j], like, func(i int, u *tensor.Tensor) {
+			g := o.ps[i].Value.Grad
+			tensor.Scale(o.m[i], mu, o.m[i])
+			tensor.Axpy(o.m[i], gradScale, g)
+			tensor.Scale(u, mu, o.m[i])
+			tensor.Axpy(u, gradScale, g)
+			tensor.SumSquares(o.norms.at[i], u)
+		})
 	}
 	o.norms.read() // the one wait of the step
-	for i, p := range o.ps {
-		if o.us[i] == nil {
+	for j, like := range o.like {
+		x := o.us[j]
+		if x == nil {
 			continue
 		}
-		x := o.orthogonal(o.us[i], float32(1/(math.Sqrt(float64(o.norms.x[i]))+1e-7)))
-		o.us[i] = nil
-		each(p, x, float32(math.Sqrt(max(1, float64(x.Dim(0))/float64(x.Dim(1))))))
+		o.us[j] = nil
+		o.each(x, like, func(i int, u *tensor.Tensor) {
+			tensor.Scale(u, float32(1/(math.Sqrt(float64(o.norms.x[i]))+1e-7)), u)
+		})
+		x = o.orthogonal(x)
+		shape := float32(math.Sqrt(max(1, float64(x.Dim(1))/float64(x.Dim(2)))))
+		o.each(x, like, func(i int, x *tensor.Tensor) { each(o.ps[i], x, shape) })
 		o.pool.Put(x)
 	}
 }
 
-// orthogonal takes u over and returns the nearest semi-orthogonal matrix, roughly: singular values within about 0.7 to
-// 1.2.
-func (o *Muon) orthogonal(u *tensor.Tensor, invNorm float32) *tensor.Tensor {
+// each calls f with those parameters of like that have a gradient and their matrices in x.
+func (o *Muon) each(x *tensor.Tensor, like []int, f func(i int, x *tensor.Tensor)) {
+	k := 0
+	for _, i := range like {
+		if o.ps[i].Value.HasGrad() {
+			f(i, x.RowsTo(&o.view, k, k+1))
+			k++
+		}
+	}
+}
+
+// orthogonal takes x (k, rows, cols) over, matrices of norm 1, and returns the nearest semi-orthogonal ones, roughly:
+// singular values within about 0.7 to 1.2.
+func (o *Muon) orthogonal(x *tensor.Tensor) *tensor.Tensor {
 	const a, b, c = 3.4445, -4.7750, 2.0315
-	rows, cols := u.Dim(0), u.Dim(1)
+	k, rows, cols := x.Dim(0), x.Dim(1), x.Dim(2)
 	n := min(rows, cols)
 	wide := rows <= cols
-	x, y := u, o.pool.Get(device.F32, rows, cols)
-	gram, poly := o.pool.Get(device.F32, n, n), o.pool.Get(device.F32, n, n)
-	tensor.Scale(x, invNorm, x)
+	y := o.pool.Get(device.F32, k, rows, cols)
+	gram, poly := o.pool.Get(device.F32, k, n, n), o.pool.Get(device.F32, k, n, n)
 	for range 5 {
 		tensor.MatMulBF16(gram, x, x, !wide, wide, 1, 0, true) // X Xᵀ, or Xᵀ X when tall
 		tensor.Copy(poly, gram)

@@ -229,18 +229,21 @@ func (t *Tensor) ReshapeTo(v *Tensor, shape ...int) *Tensor {
 }
 
 // Rows is a view of the elements [lo, hi) of the first dimension.
-func (t *Tensor) Rows(lo, hi int) *Tensor {
+func (t *Tensor) Rows(lo, hi int) *Tensor { return t.RowsTo(new(Tensor), lo, hi) }
+
+// RowsTo is Rows with a Tensor to use for the view. What was in v is not freed.
+func (t *Tensor) RowsTo(v *Tensor, lo, hi int) *Tensor {
 	if t.dims == 0 || lo < 0 || hi < lo || hi > t.shape[0] {
 		panic(&ShapeError{Op: "Rows", Why: fmt.Sprintf("has no rows [%d:%d]", lo, hi), Shapes: shapes(t)})
 	}
-	v := *t
+	*v = *t
 	v.shape[0] = hi - lo
 	n := 1
 	for _, d := range t.shape[1:t.dims] {
 		n *= d
 	}
 	v.mem = t.mem.Slice(lo*n, hi*n)
-	return &v
+	return v
 }
 
 // matrix flattens the leading dimensions: rows and columns of t. A vector is one row, a scalar 1 x 1.

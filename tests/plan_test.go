@@ -78,7 +78,7 @@ func Example_plan() {
 	// codes       6.5 GB
 	// gradients   27.0 GB
 	// optimizer   53.9 GB
-	// activations 24.7 GB
+	// activations 23.9 GB
 }
 
 func TestPlan(t *testing.T) {

@@ -199,10 +199,16 @@ func gemmTables() []table {
 		}
 	}
 	add(device.GemmShape{M: 70, N: 130, K: 67, Alpha: 0.5, Beta: 1, Math: device.MathBF16}, false)
-	for _, trans := range []bool{false, true} { // A Aᵀ and Aᵀ A
+	add(device.GemmShape{M: 49, N: 70, K: 67, Alpha: 0.5, Beta: 1, Batch: 5, StrideA: 49 * 67, StrideB: 67 * 70,
+		StrideC: 49 * 70, Math: device.MathBF16}, false)
+	for i := range 4 { // A Aᵀ and Aᵀ A
+		trans := i%2 != 0
 		s := device.GemmShape{M: 131, N: 131, K: 37, Alpha: 1, TransA: trans, TransB: !trans, Symmetric: true}
+		if i >= 2 {
+			s.Math, s.Batch, s.StrideA, s.StrideB, s.StrideC = device.MathBF16, 4, 131*37, 131*37, 131*131
+		}
 		t = t.with(gemmName(s), func(g gen) call {
-			a := g.normal(s.M * s.K)
+			a := g.normal(s.M * s.K * max(s.Batch, 1))
 			c := gemmCall(g, s, a, a)
 			c.ops[3] = in("bias", make([]float32, s.N)).opt()
 			return c

@@ -74,39 +74,45 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 		g.k = 0
 	}
 	if s.Batch == 1 {
-		d.product(g, s.Math)
+		d.product(g, s.Math, d.Threads)
 		return
 	}
 	d.batched(g, s)
 }
 
-// product computes g on all threads, in bfloat16 where that is allowed and pays.
-func (d *Device) product(g gemm, math device.Math) {
+// product computes g on at most threads goroutines, in bfloat16 where that is allowed and pays.
+func (d *Device) product(g gemm, math device.Math, threads int) {
 	if math == device.MathBF16 && d.bf16 && min(g.m, g.n, g.k) >= tileM && g.m*g.n*g.k >= serial {
-		d.multiplyBF16(g, d.Threads)
+		d.multiplyBF16(g, threads)
 	} else {
-		d.multiply(g, d.Threads)
+		d.multiply(g, threads)
 	}
 }
 
 // batched computes the products of a batch.
 func (d *Device) batched(g gemm, s device.GemmShape) {
-	item := func(z, threads int) {
-		p := g
-		p.a.x, p.b.x, p.c = g.a.x[z*s.StrideA:], g.b.x[z*s.StrideB:], g.c[z*s.StrideC:]
-		d.multiply(p, threads)
-	}
+	b := batch{d, g, s, 1}
 	if s.StrideC == 0 || s.Batch < 4 {
-		for z := range s.Batch {
-			item(z, d.Threads)
-		}
+		b.threads = d.Threads
+		b.run(0, s.Batch)
 		return
 	}
-	par.For(d.Threads, s.Batch, 1+(1<<18)/(s.M*s.N*max(s.K, 1)), func(lo, hi int) {
-		for z := lo; z < hi; z++ {
-			item(z, 1)
-		}
-	})
+	par.Each(d.Threads, s.Batch, 1+(1<<18)/(s.M*s.N*max(s.K, 1)), b, batch.run)
+}
+
+type batch struct {
+	d       *Device
+	g       gemm
+	s       device.GemmShape
+	threads int // of a product
+}
+
+func (b batch) run(lo, hi int) {
+	for z := lo; z < hi; z++ {
+		p := b.g
+		p.a.x, p.b.x, p.c = p.a.x[z*b.s.StrideA:], p.b.x[z*b.s.StrideB:], p.c[z*b.s.StrideC:]
+		b.d.product(p, b.s.Math, b.threads)
+	}
 }
 
 // serial is the number of multiplications below which threads do not pay.

@@ -71,7 +71,7 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 		if acc {
 			g.beta = 1
 		}
-		d.product(g, math)
+		d.product(g, math, d.Threads)
 		return
 	}
 	p := d.newQProduct(m, k, n)
@@ -108,7 +108,7 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 		x := scratch.Get[float32](m * k)
 		defer x.Free()
 		d.dequantize(x.X, xq0, xs0, m, k)
-		d.product(gemm{m: n, n: k, k: m, a: matrix{dy0, 1, n}, b: matrix{x.X, k, 1}, c: dw0, ldc: k, alpha: 1, beta: 1}, math)
+		d.product(gemm{m: n, n: k, k: m, a: matrix{dy0, 1, n}, b: matrix{x.X, k, 1}, c: dw0, ldc: k, alpha: 1, beta: 1}, math, d.Threads)
 		return
 	}
 	p := d.newQProduct(n, k, m)
