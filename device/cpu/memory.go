@@ -6,6 +6,7 @@ import (
 
 	"setun/device"
 	"setun/internal/half"
+	"setun/internal/par"
 )
 
 // Alloc reserves zeroed host memory.
@@ -41,6 +42,9 @@ func (d *Device) Copy(dst, src device.Mem) {
 		})
 	case dst.Type() == device.F32 && src.Type() == device.F16:
 		d.widen(dst.F32(), src.F16())
+	case dst.Type() == device.F32:
+		y, x := dst.F32(), src.F32()
+		par.Each(d.Threads, len(y), 1<<16, [2][]float32{y, x}, func(a [2][]float32, lo, hi int) { copy(a[0][lo:hi], a[1][lo:hi]) })
 	default:
 		device.CopyHost(dst, src)
 	}
