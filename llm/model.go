@@ -147,7 +147,7 @@ func (b *Block) Params() iter.Seq2[string, *autograd.Value] { return nn.Fields(b
 func (m *Model) Forward(t *autograd.Tape, ids *autograd.Value) *autograd.Value {
 	x := m.Embed.Forward(t, ids)
 	for _, b := range m.Blocks {
-		if m.cfg.Checkpoint {
+		if m.cfg.Checkpoint || !t.Grad { // without gradients, it frees what is inside the block
 			x = t.Checkpoint(b.Forward, x)
 		} else {
 			x = b.Forward(t, x)

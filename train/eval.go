@@ -10,12 +10,18 @@ import (
 
 // Evaluate is the mean loss in nats over held-out batches, weighted by their targets.
 func Evaluate(ctx context.Context, m Model, held Held) (float64, error) {
-	var tape autograd.Tape
+	var pool *tensor.Pool
 	for _, p := range m.Params() {
-		tape.Pool = tensor.NewPool(p.Device())
-		defer tape.Pool.Close()
+		pool = tensor.NewPool(p.Device())
+		defer pool.Close()
 		break
 	}
+	return evaluate(ctx, pool, m, held)
+}
+
+func evaluate(ctx context.Context, pool *tensor.Pool, m Model, held Held) (float64, error) {
+	tape := autograd.Tape{Pool: pool}
+	defer tape.Reset() // also when the model panics
 	sum, n := 0.0, 0
 	for b, err := range held.Batches(ctx) {
 		if err != nil {

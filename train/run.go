@@ -385,7 +385,7 @@ func (r *runner) bad(loss, norm float64) error {
 
 func (r *runner) eval(ctx context.Context) error {
 	r.average(true)
-	loss, err := Evaluate(ctx, r.model, r.data.Val)
+	loss, err := evaluate(ctx, r.tape.Pool, r.model, r.data.Val)
 	r.average(false)
 	if err != nil {
 		return fmt.Errorf("train: evaluation at step %d: %w", r.step, err)

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -80,6 +81,9 @@ func (c *Flags) Open() (device.Device, int, error) {
 		threads = runtime.GOMAXPROCS(0)
 	}
 	runtime.GOMAXPROCS(threads)
+	if os.Getenv("GOGC") == "" { // the heap is large and has few pointers: collecting costs less than its garbage
+		debug.SetGCPercent(25)
+	}
 	if c.Math == "bf16" {
 		auto.AllowBF16(dev)
 	}
