@@ -198,16 +198,34 @@ func (d *Device) decodeAttention(a attention, k, v device.Mem) {
 	par.Each(d.Threads, a.Batch*a.Heads, 1+serial/(max(a.Keys, 1)*a.Queries*a.Dim), c, decode.run)
 }
 
-// gemmHalf is a product with B in half precision: dot products with its rows where A has few, else with a copy.
+// gemmHalf is a product with B in half precision: dot products with its rows where A has few, else with a copy, of B' some
+// rows at a time.
 func (d *Device) gemmHalf(c, a, b, bias device.Mem, s device.GemmShape) {
 	if d.Failed() || c.IsZero() || s.M <= 0 || s.N <= 0 {
 		return
 	}
 	if s.M > fewQueries || !s.TransB || s.TransA || s.K%16 != 0 || s.K == 0 || s.Alpha == 0 {
-		buf := scratch.Get[float32](b.Len())
-		defer buf.Free()
-		d.widen(buf.X, b.F16())
-		d.Gemm(c, a, device.Wrap(buf.X), bias, s)
+		pieces := 1
+		if s.TransB {
+			pieces = max(1, ceil(s.N*s.LDB, packBytes/4))
+		}
+		each := ceil(s.N, pieces)
+		for j := 0; j < s.N; j += each {
+			p := s
+			p.N = min(each, s.N-j)
+			from, to := 0, b.Len()
+			if pieces > 1 {
+				from, to = j*s.LDB, min((j+each)*s.LDB, b.Len())
+			}
+			buf := scratch.Get[float32](to - from)
+			d.widen(buf.X, b.F16()[from:to])
+			of := device.Mem{}
+			if !bias.IsZero() {
+				of = bias.Slice(j, j+p.N)
+			}
+			d.Gemm(c.Slice(j, c.Len()), a, device.Wrap(buf.X), of, p)
+			buf.Free()
+		}
 		return
 	}
 	split(d, s.N, 2*s.K, halfDots{d, c.F32(), a.F32(), bias.F32(), tableOf(b), s}, halfDots.run)

@@ -5,6 +5,8 @@ package simd
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"setun/device"
@@ -99,6 +101,38 @@ func TestRows(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestHalfPieces: a large B' in half precision, which is widened some rows at a time, gives the bits of float32.
+func TestHalfPieces(t *testing.T) {
+	const m, k, lda = 9, 96, 100
+	n := packBytes/4/k + 77
+	g := rand.New(rand.NewPCG(1, 2))
+	a, bias, h, f := make([]float32, m*lda), make([]float32, n), make([]uint16, n*k), make([]float32, n*k)
+	for _, x := range [][]float32{a, bias, f} {
+		for i := range x {
+			x[i] = float32(g.NormFloat64())
+		}
+	}
+	for i := range h {
+		h[i] = half.F16(f[i])
+		f[i] = half.FromF16(h[i])
+	}
+	s := device.GemmShape{M: m, N: n, K: k, TransB: true, Alpha: 1, Beta: 0.5, LDA: lda}
+	for _, tier := range Tiers()[1:] {
+		d := NewTier(2, tier)
+		var y [2][]float32
+		for i, b := range []device.Mem{device.Wrap(f), device.Wrap(h)} {
+			y[i] = slices.Repeat([]float32{1}, m*n)
+			d.Gemm(device.Wrap(y[i]), device.Wrap(a), b, device.Wrap(bias), s)
+		}
+		if err := d.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(y[0], y[1]) {
+			t.Errorf("%s: not the bits of float32", tier)
 		}
 	}
 }
