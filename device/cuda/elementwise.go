@@ -86,9 +86,8 @@ func (d *Device) start(acc bool, to ...device.Mem) {
 }
 
 func (d *Device) UnaryGrad(f device.UnaryOp, dx, dy, x device.Mem, acc bool) {
-	d.start(acc, dx)
 	n := dx.Len()
-	d.each("unaryGrad", n, num(int(f)), addr(dx), addr(dy), addr(x), num(n))
+	d.each("unaryGrad", n, num(int(f)), addr(dx), addr(dy), addr(x), flag(acc), num(n))
 }
 
 func (d *Device) Gated(f device.UnaryOp, dst, g, u device.Mem) {
@@ -100,7 +99,6 @@ func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem, acc bo
 	if dg.IsZero() && du.IsZero() {
 		return
 	}
-	d.start(acc, dg, du)
 	n := dy.Len()
-	d.each("gatedGrad", n, num(int(f)), addr(dg), addr(du), addr(dy), addr(g), addr(u), num(n))
+	d.each("gatedGrad", n, num(int(f)), addr(dg), addr(du), addr(dy), addr(g), addr(u), flag(acc), num(n))
 }

@@ -25,10 +25,9 @@ func (d *Device) RMSNorm(y, inv, x, gain device.Mem, rows, cols int, eps float32
 }
 
 func (d *Device) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, cols int, acc bool) {
-	d.start(acc, dx)
 	if !dx.IsZero() {
 		d.shares(&rmsNormGradForms, rows, cols, kept, []device.Mem{dx, dy, x, gain},
-			addr(dx), addr(dy), addr(x), addr(gain), addr(inv), num(rows), num(cols), perCol(cols))
+			addr(dx), addr(dy), addr(x), addr(gain), addr(inv), flag(acc), num(rows), num(cols), perCol(cols))
 	}
 	d.columns("rmsGain", []device.Mem{dgain}, 1, 1, rows, cols, func(part uint64) []uint64 {
 		return []uint64{addr(dgain), addr(dy), addr(x), addr(inv), part, num(rows), num(cols)}

@@ -107,10 +107,10 @@ template <typename V> DEVICE V slope(int f, V x) {
 KERNEL LAUNCH(BLOCK) unary(int f, float *dst, const float *x, long n) {
 	vectors(n, aligned(dst, x), [=](auto v, long i) { put(dst + i, value(f, get<decltype(v)>(x + i))); });
 }
-KERNEL LAUNCH(BLOCK) unaryGrad(int f, float *dx, const float *dy, const float *x, long n) {
+KERNEL LAUNCH(BLOCK) unaryGrad(int f, float *dx, const float *dy, const float *x, int acc, long n) {
 	vectors(n, aligned(dx, dy, x), [=](auto v, long i) {
 		using V = decltype(v);
-		put(dx + i, get<V>(dx + i) + get<V>(dy + i) * slope(f, get<V>(x + i)));
+		put(dx + i, old<V>(dx + i, acc) + get<V>(dy + i) * slope(f, get<V>(x + i)));
 	});
 }
 KERNEL LAUNCH(BLOCK) gated(int f, float *dst, const float *g, const float *u, long n) {
@@ -120,12 +120,13 @@ KERNEL LAUNCH(BLOCK) gated(int f, float *dst, const float *g, const float *u, lo
 	});
 }
 // dg or du may be 0.
-KERNEL LAUNCH(BLOCK) gatedGrad(int f, float *dg, float *du, const float *dy, const float *g, const float *u, long n) {
+KERNEL LAUNCH(BLOCK) gatedGrad(int f, float *dg, float *du, const float *dy, const float *g, const float *u, int acc,
+                               long n) {
 	vectors(n, aligned(dg, du, dy, g, u), [=](auto v, long i) {
 		using V = decltype(v);
 		V d = get<V>(dy + i), x = get<V>(g + i);
-		if (dg) put(dg + i, get<V>(dg + i) + d * slope(f, x) * get<V>(u + i));
-		if (du) put(du + i, get<V>(du + i) + d * value(f, x));
+		if (dg) put(dg + i, old<V>(dg + i, acc) + d * slope(f, x) * get<V>(u + i));
+		if (du) put(du + i, old<V>(du + i, acc) + d * value(f, x));
 	});
 }
 

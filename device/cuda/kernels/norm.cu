@@ -33,8 +33,8 @@ ROWS(rmsNorm,
 
 // gain may be 0.
 template <int T, typename V, bool keep>
-DEVICE void rmsNormGrad(float *dx, const float *dy, const float *x, const float *gain, const float *inv, long rows,
-                        int cols, double perCol) {
+DEVICE void rmsNormGrad(float *dx, const float *dy, const float *x, const float *gain, const float *inv, int acc,
+                        long rows, int cols, double perCol) {
 	for (ROW(r, rows)) {
 		Row<T, V, keep> g(dy + r * cols, cols), row(x + r * cols, cols);
 		auto h = [&](int k, int j) { return gain ? g.at(k, j) * get<V>(gain + j) : g.at(k, j); };
@@ -43,14 +43,14 @@ DEVICE void rmsNormGrad(float *dx, const float *dy, const float *x, const float 
 		float s = inv[r], c = (float)((double)s * s * (reduce<Sum, T>(sum) * perCol));
 		share<T, V, keep>(cols, [&](int k, int j) {
 			float *d = dx + r * cols + j;
-			put(d, get<V>(d) + s * (h(k, j) - row.at(k, j) * c));
+			put(d, old<V>(d, acc) + s * (h(k, j) - row.at(k, j) * c));
 		});
 	}
 }
 ROWS(rmsNormGrad,
-     (float *dx, const float *dy, const float *x, const float *gain, const float *inv, long rows, int cols,
+     (float *dx, const float *dy, const float *x, const float *gain, const float *inv, int acc, long rows, int cols,
       double perCol),
-     (dx, dy, x, gain, inv, rows, cols, perCol))
+     (dx, dy, x, gain, inv, acc, rows, cols, perCol))
 
 DEVICE double sum(float v) { return v; }
 DEVICE double sum(float4 v) { return ((double)v.x + v.y) + ((double)v.z + v.w); }

@@ -27,7 +27,7 @@ DEVICE void columns(float *const (&d)[N], double *part, float alpha, int groups,
 #pragma unroll 4
 			for (long r = first + warp; r < end; r += BLOCK / 32) f(g * rows + r, c, sum);
 		}
-		barrier(); // of the group before
+		if (groups > 1) barrier(); // of the group before
 #pragma unroll
 		for (int k = 0; k < N; k++) all[k][warp][lane] = sum[k];
 		barrier();

@@ -127,6 +127,8 @@ template <typename V> constexpr int width = sizeof(V) / 4;
 
 // get and put move a vector of floats; it is aligned to its size.
 template <typename V> DEVICE V get(const float *p) { return *(const V *)p; }
+// old is what to add to: with acc what is there, else 0.
+template <typename V> DEVICE V old(const float *p, int acc) { return acc ? get<V>(p) : V{}; }
 DEVICE void put(float *p, float v) { *p = v; }
 DEVICE void put(float *p, float4 v) { *(float4 *)p = v; }
 
