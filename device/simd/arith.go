@@ -23,13 +23,6 @@ func covers(n int, xs ...[]float32) {
 	}
 }
 
-func (d *Device) width() int {
-	if d.tier >= AVX512 {
-		return 0
-	}
-	return 1
-}
-
 // each2 and each3 run a routine in parallel; an element takes the given bytes of traffic.
 func (d *Device) each2(r routine2, bytes int, y, x []float32) {
 	if d.Failed() || len(y) == 0 {

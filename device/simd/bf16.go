@@ -6,9 +6,19 @@ import (
 	"math"
 	"unsafe"
 
+	"setun/device"
 	"setun/internal/par"
 	"setun/internal/scratch"
 )
+
+// product computes g on at most threads goroutines, in bfloat16 where that is allowed and pays.
+func (d *Device) product(g gemm, math device.Math, threads int) {
+	if math == device.MathBF16 && d.bf16 && min(g.m, g.n, g.k) >= tileM && g.m*g.n*g.k >= serial {
+		d.multiplyBF16(g, threads)
+	} else {
+		d.multiply(g, threads)
+	}
+}
 
 // multiplyBF16 computes g in bfloat16. VDPBF16PS multiplies pairs along k: a pair is a word of 32 bits, which all but the
 // tile moves as the float32 that it is not.

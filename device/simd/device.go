@@ -25,21 +25,24 @@ type Tier uint8
 
 const (
 	None   Tier = iota // portable Go
+	NEON               // arm64
 	AVX2               // AVX2 and FMA
 	AVX512             // F, BW, DQ, VL
 	VNNI               // AVX512 and VNNI
 	AMX                // VNNI and the matrix tiles of AMX, int8 and bfloat16
 )
 
-var tierNames = [...]string{"none", "avx2", "avx512", "vnni", "amx"}
+var tierNames = [...]string{"none", "neon", "avx2", "avx512", "vnni", "amx"}
 
 func (t Tier) String() string { return tierNames[t] }
 
 // Tiers lists what this processor runs, best last.
 func Tiers() []Tier {
-	var ts []Tier
-	for t := None; t <= best; t++ {
-		ts = append(ts, t)
+	ts := []Tier{None}
+	for _, t := range tiers {
+		if t <= best {
+			ts = append(ts, t)
+		}
 	}
 	return ts
 }
@@ -51,20 +54,23 @@ func New(threads int) (*Device, error) {
 	if name == "" {
 		return NewTier(threads, best), nil
 	}
-	i := slices.Index(tierNames[:], name)
+	names := []string{None.String()}
+	for _, t := range tiers {
+		names = append(names, t.String())
+	}
+	t := Tier(slices.Index(tierNames[:], name))
 	switch {
-	case i < 0:
-		return nil, fmt.Errorf("simd: SETUN_SIMD is %q; use one of %s, or leave it empty", name,
-			strings.Join(tierNames[:], ", "))
-	case Tier(i) > best:
+	case !slices.Contains(names, name):
+		return nil, fmt.Errorf("simd: SETUN_SIMD is %q; use one of %s, or leave it empty", name, strings.Join(names, ", "))
+	case t > best:
 		return nil, fmt.Errorf("simd: SETUN_SIMD is %s, but this processor has at most %s", name, best)
 	}
-	return NewTier(threads, Tier(i)), nil
+	return NewTier(threads, t), nil
 }
 
 // NewTier returns a device of tier t, which must be one of [Tiers].
 func NewTier(threads int, t Tier) *Device {
-	if t > best {
+	if !slices.Contains(Tiers(), t) {
 		panic(fmt.Sprintf("simd: this processor does not run %s", t))
 	}
 	return &Device{cpu.New(threads), t, t == AMX || t >= AVX512 && fastBF16}

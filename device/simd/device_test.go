@@ -19,13 +19,21 @@ func TestTierByName(t *testing.T) {
 		t.Errorf("no SETUN_SIMD: %v, error %v", d, err)
 	}
 	t.Setenv("SETUN_SIMD", "avx9")
-	if _, err := New(1); err == nil || !strings.Contains(err.Error(), "use one of none, avx2") {
+	if _, err := New(1); err == nil || !strings.Contains(err.Error(), "use one of none") {
 		t.Errorf("SETUN_SIMD=avx9: %v", err)
 	}
-	if best < VNNI {
-		t.Setenv("SETUN_SIMD", VNNI.String())
-		if _, err := New(1); err == nil || !strings.Contains(err.Error(), "at most "+best.String()) {
-			t.Errorf("SETUN_SIMD=%s: %v", VNNI, err)
+	for _, tier := range tiers {
+		t.Setenv("SETUN_SIMD", tier.String())
+		if _, err := New(1); tier > best && (err == nil || !strings.Contains(err.Error(), "at most "+best.String())) {
+			t.Errorf("SETUN_SIMD=%s: %v", tier, err)
 		}
+	}
+	other := NEON
+	if best == NEON {
+		other = AVX2
+	}
+	t.Setenv("SETUN_SIMD", other.String())
+	if _, err := New(1); err == nil {
+		t.Errorf("SETUN_SIMD=%s is of another architecture, and was taken", other)
 	}
 }

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -78,15 +78,6 @@ func (d *Device) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
 		return
 	}
 	d.batched(g, s)
-}
-
-// product computes g on at most threads goroutines, in bfloat16 where that is allowed and pays.
-func (d *Device) product(g gemm, math device.Math, threads int) {
-	if math == device.MathBF16 && d.bf16 && min(g.m, g.n, g.k) >= tileM && g.m*g.n*g.k >= serial {
-		d.multiplyBF16(g, threads)
-	} else {
-		d.multiply(g, threads)
-	}
 }
 
 // batched computes the products of a batch.
@@ -204,7 +195,7 @@ func (d *Device) packPanel(dst []float32, b matrix, k, n int) {
 	}
 	switch {
 	case b.cs == 1 && n == w:
-		wide(d, copyPanelAVX512, copyPanelAVX2)(&dst[0], &b.x[0], 4*b.rs, k)
+		copyPanelRoutine[d.width()](&dst[0], &b.x[0], 4*b.rs, k)
 	case b.cs == 1:
 		for l := range k {
 			copy(dst[l*w:][:n], b.x[l*b.rs:])
@@ -220,7 +211,7 @@ func turn(dst []float32, ds int, src []float32, ss, rows, cols int) {
 	j := 0
 	if whole > 0 {
 		for ; j+8 <= rows; j += 8 {
-			turn8xAVX2(&dst[j], 4*ds, &src[j*ss], 4*ss, whole/8)
+			turn8(&dst[j], 4*ds, &src[j*ss], 4*ss, whole/8)
 			for r := j; r < j+8; r++ {
 				for l := whole; l < cols; l++ {
 					dst[l*ds+r] = src[r*ss+l]
@@ -303,7 +294,7 @@ func (d *Device) gemmBlock(g *gemm, packed []float32, i, m, p, n int) {
 		}
 		if buf.X != nil {
 			src := g.a.at(i, l)
-			wide(d, compactAVX512, compactAVX2)(&buf.X[0], &src.x[0], 4*src.cs, k, m)
+			compactRoutine[d.width()](&buf.X[0], &src.x[0], 4*src.cs, k, m)
 			t.setA(matrix{buf.X, 1, m})
 		}
 		t.cs = 4 * g.ldc
@@ -362,47 +353,12 @@ func (t *tiler) run(c *float32, i, m, n int) {
 	}
 }
 
-// tile computes the next rows and says how many.
-func (t *tiler) tile(a, c *float32, m, n int) int {
-	rows := [...]int{1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 6}[min(m, tileM)]
-	if t.wide {
-		tiles, v := &tilesAVX512, ceil(n, 16)
-		if t.pairs {
-			tiles = &tilesBF16
-		}
-		tiles[tileIndex[rows]][v-1](t.k, a, t.ars, t.acs, t.b, t.bs, c, t.cs, n-16*(v-1), t.alpha, t.beta, t.bias)
-	} else {
-		v := ceil(n, 8)
-		tilesAVX2[tileIndex[rows]][v-1](t.k, a, t.ars, t.acs, t.b, t.bs, c, t.cs, n-8*(v-1), t.alpha, t.beta, t.bias)
-	}
-	return rows
-}
-
 type tileFunc func(k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs, last int, alpha, beta float32,
 	bias *float32)
 
+type dotsFunc func(k int, a *float32, as int, b *float32, bs int, sum *float32)
+
 var tileIndex = [7]int{1: 0, 2: 1, 4: 2, 6: 3}
-
-var tilesAVX512 = [4][4]tileFunc{
-	{tile1x1AVX512, tile1x2AVX512, tile1x3AVX512, tile1x4AVX512},
-	{tile2x1AVX512, tile2x2AVX512, tile2x3AVX512, tile2x4AVX512},
-	{tile4x1AVX512, tile4x2AVX512, tile4x3AVX512, tile4x4AVX512},
-	{tile6x1AVX512, tile6x2AVX512, tile6x3AVX512, tile6x4AVX512},
-}
-
-var tilesBF16 = [4][4]tileFunc{
-	{tileBF16x1x1AVX512, tileBF16x1x2AVX512, tileBF16x1x3AVX512, tileBF16x1x4AVX512},
-	{tileBF16x2x1AVX512, tileBF16x2x2AVX512, tileBF16x2x3AVX512, tileBF16x2x4AVX512},
-	{tileBF16x4x1AVX512, tileBF16x4x2AVX512, tileBF16x4x3AVX512, tileBF16x4x4AVX512},
-	{tileBF16x6x1AVX512, tileBF16x6x2AVX512, tileBF16x6x3AVX512, tileBF16x6x4AVX512},
-}
-
-var tilesAVX2 = [4][2]tileFunc{
-	{tile1x1AVX2, tile1x2AVX2},
-	{tile2x1AVX2, tile2x2AVX2},
-	{tile4x1AVX2, tile4x2AVX2},
-	{tile6x1AVX2, tile6x2AVX2},
-}
 
 // gemmDots computes few rows as dot products with rows of B' in place: packing B would cost more than the product.
 func (d *Device) gemmDots(g gemm, threads int) {
@@ -451,12 +407,14 @@ func (j gemmDots) run(lo, hi int) {
 
 // dots4 multiplies one row of A, or two, with four of B': 8 sums.
 func (d *Device) dots4(rows, k int, a *float32, as int, b *float32, bs int, sum *float32) {
-	f := wide(d, dots1x4AVX512, dots1x4AVX2)
+	f := dots1x4Routine[d.width()]
 	if rows == 2 {
-		f = wide(d, dots2x4AVX512, dots2x4AVX2)
+		f = dots2x4Routine[d.width()]
 	}
 	f(k, a, as, b, bs, sum)
 }
+
+func ceil(a, b int) int { return (a + b - 1) / b }
 
 func dotScalar(a, b []float32) float32 {
 	s := float32(0)

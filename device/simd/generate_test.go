@@ -31,7 +31,7 @@ func TestGenerated(t *testing.T) {
 			t.Fatalf("go %s: %v\n%s", line[1], err, out)
 		}
 	}
-	made, err := filepath.Glob(filepath.Join(tmp, "*_amd64.*"))
+	made, err := filepath.Glob(filepath.Join(tmp, "*_*64.*"))
 	if err != nil || len(made) == 0 {
 		t.Fatalf("the generators wrote nothing: %v", err)
 	}
@@ -49,7 +49,7 @@ func TestGenerated(t *testing.T) {
 			t.Errorf("%s is not what its generator writes; run go generate in device/simd", name)
 		}
 	}
-	committed, err := filepath.Glob("*_amd64.s")
+	committed, err := filepath.Glob("*.s")
 	if err != nil {
 		t.Fatal(err)
 	}

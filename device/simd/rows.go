@@ -65,16 +65,6 @@ func (d *Device) addSum(y []float32, alpha float32, part []float32) {
 	d.axpy(y, alpha, part)
 }
 
-// wide is the routine of the device's width.
-func wide[F any](d *Device, avx512, avx2 F) F {
-	if d.tier >= AVX512 {
-		return avx512
-	}
-	return avx2
-}
-
-func ceil(a, b int) int { return (a + b - 1) / b }
-
 // orFill is x, or n times v in borrowed memory if x is nil.
 func orFill(x []float32, n int, v float32) ([]float32, scratch.Buf[float32]) {
 	if x != nil {

@@ -2,6 +2,9 @@ package simd
 
 import "golang.org/x/sys/cpu"
 
+// tiers are those of the architecture, best last.
+var tiers = []Tier{AVX2, AVX512, VNNI, AMX}
+
 // best is this processor's.
 var best = func() Tier {
 	x := &cpu.X86
