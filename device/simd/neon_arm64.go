@@ -142,3 +142,136 @@ func compactNEON(dst, src *float32, stride, rows, n int)
 //
 //go:noescape
 func turn8xNEON(dst *float32, ds int, src *float32, ss, n int)
+
+// qtile1NEON: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j]; mode 1 adds bias[j], mode 2 c[i,j].
+// i < 1*tiles, j < cols <= 16; b is of int8. Group g, row i of a begins at g*aks + i*ars; group g of b at g*256.
+//
+//go:noescape
+func qtile1NEON(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32, rs, cs, bias *float32, mode, cols, tiles int)
+
+// qtile2NEON: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j]; mode 1 adds bias[j], mode 2 c[i,j].
+// i < 2*tiles, j < cols <= 16; b is of int8. Group g, row i of a begins at g*aks + i*ars; group g of b at g*256.
+//
+//go:noescape
+func qtile2NEON(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32, rs, cs, bias *float32, mode, cols, tiles int)
+
+// qtile3NEON: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j]; mode 1 adds bias[j], mode 2 c[i,j].
+// i < 3*tiles, j < cols <= 16; b is of int8. Group g, row i of a begins at g*aks + i*ars; group g of b at g*256.
+//
+//go:noescape
+func qtile3NEON(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32, rs, cs, bias *float32, mode, cols, tiles int)
+
+// qtile4NEON: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j]; mode 1 adds bias[j], mode 2 c[i,j].
+// i < 4*tiles, j < cols <= 16; b is of int8. Group g, row i of a begins at g*aks + i*ars; group g of b at g*256.
+//
+//go:noescape
+func qtile4NEON(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32, rs, cs, bias *float32, mode, cols, tiles int)
+
+// qtile5NEON: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j]; mode 1 adds bias[j], mode 2 c[i,j].
+// i < 5*tiles, j < cols <= 16; b is of int8. Group g, row i of a begins at g*aks + i*ars; group g of b at g*256.
+//
+//go:noescape
+func qtile5NEON(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32, rs, cs, bias *float32, mode, cols, tiles int)
+
+// qtile6NEON: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j]; mode 1 adds bias[j], mode 2 c[i,j].
+// i < 6*tiles, j < cols <= 16; b is of int8. Group g, row i of a begins at g*aks + i*ars; group g of b at g*256.
+//
+//go:noescape
+func qtile6NEON(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32, rs, cs, bias *float32, mode, cols, tiles int)
+
+// packColsNEON: dst[g*256+4*c+r] = src[(4*g+r)*ld+c], r < 4, c < 16*n
+//
+//go:noescape
+func packColsNEON(dst *uint8, src *int8, ld, groups, n int)
+
+// qdotNEON: sum[j] = sum x[:]*codes[j*ld:], j < 4*n, k a multiple of 16
+//
+//go:noescape
+func qdotNEON(sum *int32, x, codes *int8, ld, k, n int)
+
+// sumCodesNEON: sum x[i], n a multiple of 16
+//
+//go:noescape
+func sumCodesNEON(x *int8, n int) int32
+
+// gradRowMaxNEON: max of the bits of |x[j]|
+//
+//go:noescape
+func gradRowMaxNEON(x *float32, n int) uint32
+
+// gradRowNEON: q[j] = roundEven(x[j]*s); the sum of q
+//
+//go:noescape
+func gradRowNEON(q *int8, x *float32, n int, s float32) int32
+
+// gradRowMaxScaledNEON: max of the bits of |x[j]*ws[j]|
+//
+//go:noescape
+func gradRowMaxScaledNEON(x, ws *float32, n int) uint32
+
+// gradRowScaledNEON: q[j] = roundEven(x[j]*ws[j]*s); the sum of q
+//
+//go:noescape
+func gradRowScaledNEON(q *int8, x, ws *float32, n int, s float32) int32
+
+// gradColMaxNEON: top[j] = max as bits of top[j] and, over i < 4, |x[i*ld+j]*xs[i]|; j < n
+//
+//go:noescape
+func gradColMaxNEON(top, x *float32, ld int, xs *float32, n int)
+
+// gradColNEON: dst[j/48*stride+4*(j%48)+i] = roundEven(x[i*ld+j]*xs[i]*s[j]), i < 4, j < n, 0 beyond n in its block; sum[j] += the sum over i
+//
+//go:noescape
+func gradColNEON(dst *int8, stride int, sum *int32, x *float32, ld int, xs, s *float32, n int)
+
+// packed1NEON: y[i,j] = float32(comp[i] + sum x[i,:]*(panel[j,:]+1)) * xs[i] * ws[j], + bias[j] unless that is nil, i < 1, j < cols <= 32
+//
+//go:noescape
+func packed1NEON(y *float32, ldy int, x *int8, ldx int, panel *uint8, blocks int, comp *int32, xs, ws, bias *float32, cols int)
+
+// packed4NEON: y[i,j] = float32(comp[i] + sum x[i,:]*(panel[j,:]+1)) * xs[i] * ws[j], + bias[j] unless that is nil, i < 4, j < cols <= 16; j are 16 rows of a panel
+//
+//go:noescape
+func packed4NEON(y *float32, ldy int, x *int8, ldx int, panel *uint8, blocks int, comp *int32, xs, ws, bias *float32, cols int)
+
+// sumAbsNEON: part[c] = device.ChunkSum of |x| over chunk c of device.LaneChunk elements; n > 0
+//
+//go:noescape
+func sumAbsNEON(part *float64, x *float32, n int)
+
+// sumSquaresNEON: part[c] = device.ChunkSum of x*x over chunk c of device.LaneChunk elements; n > 0
+//
+//go:noescape
+func sumSquaresNEON(part *float64, x *float32, n int)
+
+// quantizeRowsNEON: a = max(max|x[i,:]|, 1e-5); scale[i] = a/127; q[i,j] = roundEven(x[i,j] * (127/a))
+// (anything if a is not finite); rows > 0
+//
+//go:noescape
+func quantizeRowsNEON(q *int8, scale, x *float32, rows, cols int)
+
+// ternaryNEON: q[i] = sign(w[i]) * ([|w[i]| > cut1] + [|w[i]| > cut2]); returns the bits of max |w|, NaN last
+//
+//go:noescape
+func ternaryNEON(q *int8, w *float32, n int, cut1, cut2 float32) uint32
+
+// signsNEON: q[i] = sign(w[i]) where |w[i]| > cut, else 0; part[c] = device.ChunkSum of the kept |w| of chunk c;
+// returns how many are kept; n > 0
+//
+//go:noescape
+func signsNEON(q *int8, part *float64, w *float32, n int, cut float32) uint32
+
+// encodeNEON: q[i] = roundEven(min(max(w[i]/scale, -top), top)), of NaN 0; returns the bits of max |w|, NaN last
+//
+//go:noescape
+func encodeNEON(q *int8, w *float32, n int, scale, top float32) uint32
+
+// dequantizeNEON: y[i,j] = q[i,j] * scale[i*step]; rows > 0
+//
+//go:noescape
+func dequantizeNEON(y *float32, q *int8, scale *float32, rows, cols, step int)
+
+// lsqNEON: with v = w/scale: part[c] = sum over chunk c of dq * (roundEven(v) - v if |v| < top, else ±top); n > 0
+//
+//go:noescape
+func lsqNEON(part *float64, dq, w *float32, n int, scale, top float32)

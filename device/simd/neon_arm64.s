@@ -4725,3 +4725,4566 @@ loop1:
 	B loop1
 done2:
 	RET
+
+// func qtile1NEON
+TEXT ·qtile1NEON(SB), NOSPLIT, $64-112
+	MOVD c+0(FP), R0
+	MOVD a+16(FP), R1
+	MOVD comp+56(FP), R2
+	MOVD rs+64(FP), R3
+	MOVD tiles+104(FP), R4
+	MOVD cols+96(FP), R5
+	MOVD $local64-64(SP), R6
+next1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVD groups+48(FP), R7
+	MOVD b+40(FP), R8
+	MOVD aks+32(FP), R9
+	MOVD ars+24(FP), R10
+	MOVD ZR, R11
+loop2:
+	CMP $4, R7
+	BLT done3
+	FLDPQ 0(R8), (F4, F5)
+	FLDPQ 32(R8), (F6, F7)
+	FMOVS (R1)(R11), F8
+	WORD $0x4f88e080 // sdot v0.4s, v4.16b, v8.4b[0]
+	WORD $0x4f88e0a1 // sdot v1.4s, v5.16b, v8.4b[0]
+	WORD $0x4f88e0c2 // sdot v2.4s, v6.16b, v8.4b[0]
+	WORD $0x4f88e0e3 // sdot v3.4s, v7.16b, v8.4b[0]
+	ADD $256, R8
+	ADD R9, R11
+	FLDPQ 0(R8), (F4, F5)
+	FLDPQ 32(R8), (F6, F7)
+	FMOVS (R1)(R11), F8
+	WORD $0x4f88e080 // sdot v0.4s, v4.16b, v8.4b[0]
+	WORD $0x4f88e0a1 // sdot v1.4s, v5.16b, v8.4b[0]
+	WORD $0x4f88e0c2 // sdot v2.4s, v6.16b, v8.4b[0]
+	WORD $0x4f88e0e3 // sdot v3.4s, v7.16b, v8.4b[0]
+	ADD $256, R8
+	ADD R9, R11
+	FLDPQ 0(R8), (F4, F5)
+	FLDPQ 32(R8), (F6, F7)
+	FMOVS (R1)(R11), F8
+	WORD $0x4f88e080 // sdot v0.4s, v4.16b, v8.4b[0]
+	WORD $0x4f88e0a1 // sdot v1.4s, v5.16b, v8.4b[0]
+	WORD $0x4f88e0c2 // sdot v2.4s, v6.16b, v8.4b[0]
+	WORD $0x4f88e0e3 // sdot v3.4s, v7.16b, v8.4b[0]
+	ADD $256, R8
+	ADD R9, R11
+	FLDPQ 0(R8), (F4, F5)
+	FLDPQ 32(R8), (F6, F7)
+	FMOVS (R1)(R11), F8
+	WORD $0x4f88e080 // sdot v0.4s, v4.16b, v8.4b[0]
+	WORD $0x4f88e0a1 // sdot v1.4s, v5.16b, v8.4b[0]
+	WORD $0x4f88e0c2 // sdot v2.4s, v6.16b, v8.4b[0]
+	WORD $0x4f88e0e3 // sdot v3.4s, v7.16b, v8.4b[0]
+	ADD $256, R8
+	ADD R9, R11
+	SUB $4, R7
+	B loop2
+done3:
+loop4:
+	CMP $1, R7
+	BLT done5
+	FLDPQ 0(R8), (F4, F5)
+	FLDPQ 32(R8), (F6, F7)
+	FMOVS (R1)(R11), F8
+	WORD $0x4f88e080 // sdot v0.4s, v4.16b, v8.4b[0]
+	WORD $0x4f88e0a1 // sdot v1.4s, v5.16b, v8.4b[0]
+	WORD $0x4f88e0c2 // sdot v2.4s, v6.16b, v8.4b[0]
+	WORD $0x4f88e0e3 // sdot v3.4s, v7.16b, v8.4b[0]
+	ADD $256, R8
+	ADD R9, R11
+	SUB $1, R7
+	B loop4
+done5:
+	ADD R10, R1, R1
+	MOVD mode+88(FP), R7
+	MOVD cs+72(FP), R8
+	MOVD ldc+8(FP), R9
+	FLDPQ 0(R8), (F4, F5)
+	FLDPQ 32(R8), (F6, F7)
+	LSL $2, R9
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole6
+	CMP $2, R7
+	BNE skip8
+	MOVD R5, R11
+	MOVD R6, R12
+loop9:
+	CMP $1, R11
+	BLT done10
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop9
+done10:
+skip8:
+	MOVD R6, R10
+whole6:
+	VLD1R (R2), [V8.S4]
+	VLD1R (R3), [V9.S4]
+	WORD $0x4ea88400 // add v0.4s, v0.4s, v8.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e29dc00 // fmul v0.4s, v0.4s, v9.4s
+	WORD $0x6e24dc00 // fmul v0.4s, v0.4s, v4.4s
+	WORD $0x4ea88421 // add v1.4s, v1.4s, v8.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e29dc21 // fmul v1.4s, v1.4s, v9.4s
+	WORD $0x6e25dc21 // fmul v1.4s, v1.4s, v5.4s
+	WORD $0x4ea88442 // add v2.4s, v2.4s, v8.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e29dc42 // fmul v2.4s, v2.4s, v9.4s
+	WORD $0x6e26dc42 // fmul v2.4s, v2.4s, v6.4s
+	WORD $0x4ea88463 // add v3.4s, v3.4s, v8.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e29dc63 // fmul v3.4s, v3.4s, v9.4s
+	WORD $0x6e27dc63 // fmul v3.4s, v3.4s, v7.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put11
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F10, F11)
+	WORD $0x4e2ad400 // fadd v0.4s, v0.4s, v10.4s
+	WORD $0x4e2bd421 // fadd v1.4s, v1.4s, v11.4s
+	FLDPQ 32(R13), (F10, F11)
+	WORD $0x4e2ad442 // fadd v2.4s, v2.4s, v10.4s
+	WORD $0x4e2bd463 // fadd v3.4s, v3.4s, v11.4s
+put11:
+	FSTPQ (F0, F1), 0(R10)
+	FSTPQ (F2, F3), 32(R10)
+	CMP $16, R5
+	BEQ done7
+	MOVD R5, R13
+	MOVD R0, R14
+loop12:
+	CMP $1, R13
+	BLT done13
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop12
+done13:
+done7:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func qtile2NEON
+TEXT ·qtile2NEON(SB), NOSPLIT, $64-112
+	MOVD c+0(FP), R0
+	MOVD a+16(FP), R1
+	MOVD comp+56(FP), R2
+	MOVD rs+64(FP), R3
+	MOVD tiles+104(FP), R4
+	MOVD cols+96(FP), R5
+	MOVD $local64-64(SP), R6
+next1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	MOVD groups+48(FP), R7
+	MOVD b+40(FP), R8
+	MOVD aks+32(FP), R9
+	MOVD ars+24(FP), R10
+	ADD R10<<0, R1, R11
+	MOVD ZR, R12
+loop2:
+	CMP $4, R7
+	BLT done3
+	FLDPQ 0(R8), (F8, F9)
+	FLDPQ 32(R8), (F10, F11)
+	FMOVS (R1)(R12), F12
+	WORD $0x4f8ce100 // sdot v0.4s, v8.16b, v12.4b[0]
+	WORD $0x4f8ce121 // sdot v1.4s, v9.16b, v12.4b[0]
+	WORD $0x4f8ce142 // sdot v2.4s, v10.16b, v12.4b[0]
+	WORD $0x4f8ce163 // sdot v3.4s, v11.16b, v12.4b[0]
+	FMOVS (R11)(R12), F13
+	WORD $0x4f8de104 // sdot v4.4s, v8.16b, v13.4b[0]
+	WORD $0x4f8de125 // sdot v5.4s, v9.16b, v13.4b[0]
+	WORD $0x4f8de146 // sdot v6.4s, v10.16b, v13.4b[0]
+	WORD $0x4f8de167 // sdot v7.4s, v11.16b, v13.4b[0]
+	ADD $256, R8
+	ADD R9, R12
+	FLDPQ 0(R8), (F8, F9)
+	FLDPQ 32(R8), (F10, F11)
+	FMOVS (R1)(R12), F12
+	WORD $0x4f8ce100 // sdot v0.4s, v8.16b, v12.4b[0]
+	WORD $0x4f8ce121 // sdot v1.4s, v9.16b, v12.4b[0]
+	WORD $0x4f8ce142 // sdot v2.4s, v10.16b, v12.4b[0]
+	WORD $0x4f8ce163 // sdot v3.4s, v11.16b, v12.4b[0]
+	FMOVS (R11)(R12), F13
+	WORD $0x4f8de104 // sdot v4.4s, v8.16b, v13.4b[0]
+	WORD $0x4f8de125 // sdot v5.4s, v9.16b, v13.4b[0]
+	WORD $0x4f8de146 // sdot v6.4s, v10.16b, v13.4b[0]
+	WORD $0x4f8de167 // sdot v7.4s, v11.16b, v13.4b[0]
+	ADD $256, R8
+	ADD R9, R12
+	FLDPQ 0(R8), (F8, F9)
+	FLDPQ 32(R8), (F10, F11)
+	FMOVS (R1)(R12), F12
+	WORD $0x4f8ce100 // sdot v0.4s, v8.16b, v12.4b[0]
+	WORD $0x4f8ce121 // sdot v1.4s, v9.16b, v12.4b[0]
+	WORD $0x4f8ce142 // sdot v2.4s, v10.16b, v12.4b[0]
+	WORD $0x4f8ce163 // sdot v3.4s, v11.16b, v12.4b[0]
+	FMOVS (R11)(R12), F13
+	WORD $0x4f8de104 // sdot v4.4s, v8.16b, v13.4b[0]
+	WORD $0x4f8de125 // sdot v5.4s, v9.16b, v13.4b[0]
+	WORD $0x4f8de146 // sdot v6.4s, v10.16b, v13.4b[0]
+	WORD $0x4f8de167 // sdot v7.4s, v11.16b, v13.4b[0]
+	ADD $256, R8
+	ADD R9, R12
+	FLDPQ 0(R8), (F8, F9)
+	FLDPQ 32(R8), (F10, F11)
+	FMOVS (R1)(R12), F12
+	WORD $0x4f8ce100 // sdot v0.4s, v8.16b, v12.4b[0]
+	WORD $0x4f8ce121 // sdot v1.4s, v9.16b, v12.4b[0]
+	WORD $0x4f8ce142 // sdot v2.4s, v10.16b, v12.4b[0]
+	WORD $0x4f8ce163 // sdot v3.4s, v11.16b, v12.4b[0]
+	FMOVS (R11)(R12), F13
+	WORD $0x4f8de104 // sdot v4.4s, v8.16b, v13.4b[0]
+	WORD $0x4f8de125 // sdot v5.4s, v9.16b, v13.4b[0]
+	WORD $0x4f8de146 // sdot v6.4s, v10.16b, v13.4b[0]
+	WORD $0x4f8de167 // sdot v7.4s, v11.16b, v13.4b[0]
+	ADD $256, R8
+	ADD R9, R12
+	SUB $4, R7
+	B loop2
+done3:
+loop4:
+	CMP $1, R7
+	BLT done5
+	FLDPQ 0(R8), (F8, F9)
+	FLDPQ 32(R8), (F10, F11)
+	FMOVS (R1)(R12), F12
+	WORD $0x4f8ce100 // sdot v0.4s, v8.16b, v12.4b[0]
+	WORD $0x4f8ce121 // sdot v1.4s, v9.16b, v12.4b[0]
+	WORD $0x4f8ce142 // sdot v2.4s, v10.16b, v12.4b[0]
+	WORD $0x4f8ce163 // sdot v3.4s, v11.16b, v12.4b[0]
+	FMOVS (R11)(R12), F13
+	WORD $0x4f8de104 // sdot v4.4s, v8.16b, v13.4b[0]
+	WORD $0x4f8de125 // sdot v5.4s, v9.16b, v13.4b[0]
+	WORD $0x4f8de146 // sdot v6.4s, v10.16b, v13.4b[0]
+	WORD $0x4f8de167 // sdot v7.4s, v11.16b, v13.4b[0]
+	ADD $256, R8
+	ADD R9, R12
+	SUB $1, R7
+	B loop4
+done5:
+	ADD R10, R11, R1
+	MOVD mode+88(FP), R7
+	MOVD cs+72(FP), R8
+	MOVD ldc+8(FP), R9
+	FLDPQ 0(R8), (F8, F9)
+	FLDPQ 32(R8), (F10, F11)
+	LSL $2, R9
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole6
+	CMP $2, R7
+	BNE skip8
+	MOVD R5, R11
+	MOVD R6, R12
+loop9:
+	CMP $1, R11
+	BLT done10
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop9
+done10:
+skip8:
+	MOVD R6, R10
+whole6:
+	VLD1R (R2), [V12.S4]
+	VLD1R (R3), [V13.S4]
+	WORD $0x4eac8400 // add v0.4s, v0.4s, v12.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e2ddc00 // fmul v0.4s, v0.4s, v13.4s
+	WORD $0x6e28dc00 // fmul v0.4s, v0.4s, v8.4s
+	WORD $0x4eac8421 // add v1.4s, v1.4s, v12.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e2ddc21 // fmul v1.4s, v1.4s, v13.4s
+	WORD $0x6e29dc21 // fmul v1.4s, v1.4s, v9.4s
+	WORD $0x4eac8442 // add v2.4s, v2.4s, v12.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e2ddc42 // fmul v2.4s, v2.4s, v13.4s
+	WORD $0x6e2adc42 // fmul v2.4s, v2.4s, v10.4s
+	WORD $0x4eac8463 // add v3.4s, v3.4s, v12.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e2ddc63 // fmul v3.4s, v3.4s, v13.4s
+	WORD $0x6e2bdc63 // fmul v3.4s, v3.4s, v11.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put11
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F14, F15)
+	WORD $0x4e2ed400 // fadd v0.4s, v0.4s, v14.4s
+	WORD $0x4e2fd421 // fadd v1.4s, v1.4s, v15.4s
+	FLDPQ 32(R13), (F14, F15)
+	WORD $0x4e2ed442 // fadd v2.4s, v2.4s, v14.4s
+	WORD $0x4e2fd463 // fadd v3.4s, v3.4s, v15.4s
+put11:
+	FSTPQ (F0, F1), 0(R10)
+	FSTPQ (F2, F3), 32(R10)
+	CMP $16, R5
+	BEQ done7
+	MOVD R5, R13
+	MOVD R0, R14
+loop12:
+	CMP $1, R13
+	BLT done13
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop12
+done13:
+done7:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole14
+	CMP $2, R7
+	BNE skip16
+	MOVD R5, R11
+	MOVD R6, R12
+loop17:
+	CMP $1, R11
+	BLT done18
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop17
+done18:
+skip16:
+	MOVD R6, R10
+whole14:
+	VLD1R (R2), [V12.S4]
+	VLD1R (R3), [V13.S4]
+	WORD $0x4eac8484 // add v4.4s, v4.4s, v12.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e2ddc84 // fmul v4.4s, v4.4s, v13.4s
+	WORD $0x6e28dc84 // fmul v4.4s, v4.4s, v8.4s
+	WORD $0x4eac84a5 // add v5.4s, v5.4s, v12.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e2ddca5 // fmul v5.4s, v5.4s, v13.4s
+	WORD $0x6e29dca5 // fmul v5.4s, v5.4s, v9.4s
+	WORD $0x4eac84c6 // add v6.4s, v6.4s, v12.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e2ddcc6 // fmul v6.4s, v6.4s, v13.4s
+	WORD $0x6e2adcc6 // fmul v6.4s, v6.4s, v10.4s
+	WORD $0x4eac84e7 // add v7.4s, v7.4s, v12.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e2ddce7 // fmul v7.4s, v7.4s, v13.4s
+	WORD $0x6e2bdce7 // fmul v7.4s, v7.4s, v11.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put19
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F14, F15)
+	WORD $0x4e2ed484 // fadd v4.4s, v4.4s, v14.4s
+	WORD $0x4e2fd4a5 // fadd v5.4s, v5.4s, v15.4s
+	FLDPQ 32(R13), (F14, F15)
+	WORD $0x4e2ed4c6 // fadd v6.4s, v6.4s, v14.4s
+	WORD $0x4e2fd4e7 // fadd v7.4s, v7.4s, v15.4s
+put19:
+	FSTPQ (F4, F5), 0(R10)
+	FSTPQ (F6, F7), 32(R10)
+	CMP $16, R5
+	BEQ done15
+	MOVD R5, R13
+	MOVD R0, R14
+loop20:
+	CMP $1, R13
+	BLT done21
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop20
+done21:
+done15:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func qtile3NEON
+TEXT ·qtile3NEON(SB), NOSPLIT, $64-112
+	MOVD c+0(FP), R0
+	MOVD a+16(FP), R1
+	MOVD comp+56(FP), R2
+	MOVD rs+64(FP), R3
+	MOVD tiles+104(FP), R4
+	MOVD cols+96(FP), R5
+	MOVD $local64-64(SP), R6
+next1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	MOVD groups+48(FP), R7
+	MOVD b+40(FP), R8
+	MOVD aks+32(FP), R9
+	MOVD ars+24(FP), R10
+	ADD R10<<0, R1, R11
+	ADD R10<<0, R11, R12
+	MOVD ZR, R13
+loop2:
+	CMP $4, R7
+	BLT done3
+	FLDPQ 0(R8), (F12, F13)
+	FLDPQ 32(R8), (F14, F15)
+	FMOVS (R1)(R13), F16
+	WORD $0x4f90e180 // sdot v0.4s, v12.16b, v16.4b[0]
+	WORD $0x4f90e1a1 // sdot v1.4s, v13.16b, v16.4b[0]
+	WORD $0x4f90e1c2 // sdot v2.4s, v14.16b, v16.4b[0]
+	WORD $0x4f90e1e3 // sdot v3.4s, v15.16b, v16.4b[0]
+	FMOVS (R11)(R13), F17
+	WORD $0x4f91e184 // sdot v4.4s, v12.16b, v17.4b[0]
+	WORD $0x4f91e1a5 // sdot v5.4s, v13.16b, v17.4b[0]
+	WORD $0x4f91e1c6 // sdot v6.4s, v14.16b, v17.4b[0]
+	WORD $0x4f91e1e7 // sdot v7.4s, v15.16b, v17.4b[0]
+	FMOVS (R12)(R13), F18
+	WORD $0x4f92e188 // sdot v8.4s, v12.16b, v18.4b[0]
+	WORD $0x4f92e1a9 // sdot v9.4s, v13.16b, v18.4b[0]
+	WORD $0x4f92e1ca // sdot v10.4s, v14.16b, v18.4b[0]
+	WORD $0x4f92e1eb // sdot v11.4s, v15.16b, v18.4b[0]
+	ADD $256, R8
+	ADD R9, R13
+	FLDPQ 0(R8), (F12, F13)
+	FLDPQ 32(R8), (F14, F15)
+	FMOVS (R1)(R13), F16
+	WORD $0x4f90e180 // sdot v0.4s, v12.16b, v16.4b[0]
+	WORD $0x4f90e1a1 // sdot v1.4s, v13.16b, v16.4b[0]
+	WORD $0x4f90e1c2 // sdot v2.4s, v14.16b, v16.4b[0]
+	WORD $0x4f90e1e3 // sdot v3.4s, v15.16b, v16.4b[0]
+	FMOVS (R11)(R13), F17
+	WORD $0x4f91e184 // sdot v4.4s, v12.16b, v17.4b[0]
+	WORD $0x4f91e1a5 // sdot v5.4s, v13.16b, v17.4b[0]
+	WORD $0x4f91e1c6 // sdot v6.4s, v14.16b, v17.4b[0]
+	WORD $0x4f91e1e7 // sdot v7.4s, v15.16b, v17.4b[0]
+	FMOVS (R12)(R13), F18
+	WORD $0x4f92e188 // sdot v8.4s, v12.16b, v18.4b[0]
+	WORD $0x4f92e1a9 // sdot v9.4s, v13.16b, v18.4b[0]
+	WORD $0x4f92e1ca // sdot v10.4s, v14.16b, v18.4b[0]
+	WORD $0x4f92e1eb // sdot v11.4s, v15.16b, v18.4b[0]
+	ADD $256, R8
+	ADD R9, R13
+	FLDPQ 0(R8), (F12, F13)
+	FLDPQ 32(R8), (F14, F15)
+	FMOVS (R1)(R13), F16
+	WORD $0x4f90e180 // sdot v0.4s, v12.16b, v16.4b[0]
+	WORD $0x4f90e1a1 // sdot v1.4s, v13.16b, v16.4b[0]
+	WORD $0x4f90e1c2 // sdot v2.4s, v14.16b, v16.4b[0]
+	WORD $0x4f90e1e3 // sdot v3.4s, v15.16b, v16.4b[0]
+	FMOVS (R11)(R13), F17
+	WORD $0x4f91e184 // sdot v4.4s, v12.16b, v17.4b[0]
+	WORD $0x4f91e1a5 // sdot v5.4s, v13.16b, v17.4b[0]
+	WORD $0x4f91e1c6 // sdot v6.4s, v14.16b, v17.4b[0]
+	WORD $0x4f91e1e7 // sdot v7.4s, v15.16b, v17.4b[0]
+	FMOVS (R12)(R13), F18
+	WORD $0x4f92e188 // sdot v8.4s, v12.16b, v18.4b[0]
+	WORD $0x4f92e1a9 // sdot v9.4s, v13.16b, v18.4b[0]
+	WORD $0x4f92e1ca // sdot v10.4s, v14.16b, v18.4b[0]
+	WORD $0x4f92e1eb // sdot v11.4s, v15.16b, v18.4b[0]
+	ADD $256, R8
+	ADD R9, R13
+	FLDPQ 0(R8), (F12, F13)
+	FLDPQ 32(R8), (F14, F15)
+	FMOVS (R1)(R13), F16
+	WORD $0x4f90e180 // sdot v0.4s, v12.16b, v16.4b[0]
+	WORD $0x4f90e1a1 // sdot v1.4s, v13.16b, v16.4b[0]
+	WORD $0x4f90e1c2 // sdot v2.4s, v14.16b, v16.4b[0]
+	WORD $0x4f90e1e3 // sdot v3.4s, v15.16b, v16.4b[0]
+	FMOVS (R11)(R13), F17
+	WORD $0x4f91e184 // sdot v4.4s, v12.16b, v17.4b[0]
+	WORD $0x4f91e1a5 // sdot v5.4s, v13.16b, v17.4b[0]
+	WORD $0x4f91e1c6 // sdot v6.4s, v14.16b, v17.4b[0]
+	WORD $0x4f91e1e7 // sdot v7.4s, v15.16b, v17.4b[0]
+	FMOVS (R12)(R13), F18
+	WORD $0x4f92e188 // sdot v8.4s, v12.16b, v18.4b[0]
+	WORD $0x4f92e1a9 // sdot v9.4s, v13.16b, v18.4b[0]
+	WORD $0x4f92e1ca // sdot v10.4s, v14.16b, v18.4b[0]
+	WORD $0x4f92e1eb // sdot v11.4s, v15.16b, v18.4b[0]
+	ADD $256, R8
+	ADD R9, R13
+	SUB $4, R7
+	B loop2
+done3:
+loop4:
+	CMP $1, R7
+	BLT done5
+	FLDPQ 0(R8), (F12, F13)
+	FLDPQ 32(R8), (F14, F15)
+	FMOVS (R1)(R13), F16
+	WORD $0x4f90e180 // sdot v0.4s, v12.16b, v16.4b[0]
+	WORD $0x4f90e1a1 // sdot v1.4s, v13.16b, v16.4b[0]
+	WORD $0x4f90e1c2 // sdot v2.4s, v14.16b, v16.4b[0]
+	WORD $0x4f90e1e3 // sdot v3.4s, v15.16b, v16.4b[0]
+	FMOVS (R11)(R13), F17
+	WORD $0x4f91e184 // sdot v4.4s, v12.16b, v17.4b[0]
+	WORD $0x4f91e1a5 // sdot v5.4s, v13.16b, v17.4b[0]
+	WORD $0x4f91e1c6 // sdot v6.4s, v14.16b, v17.4b[0]
+	WORD $0x4f91e1e7 // sdot v7.4s, v15.16b, v17.4b[0]
+	FMOVS (R12)(R13), F18
+	WORD $0x4f92e188 // sdot v8.4s, v12.16b, v18.4b[0]
+	WORD $0x4f92e1a9 // sdot v9.4s, v13.16b, v18.4b[0]
+	WORD $0x4f92e1ca // sdot v10.4s, v14.16b, v18.4b[0]
+	WORD $0x4f92e1eb // sdot v11.4s, v15.16b, v18.4b[0]
+	ADD $256, R8
+	ADD R9, R13
+	SUB $1, R7
+	B loop4
+done5:
+	ADD R10, R12, R1
+	MOVD mode+88(FP), R7
+	MOVD cs+72(FP), R8
+	MOVD ldc+8(FP), R9
+	FLDPQ 0(R8), (F12, F13)
+	FLDPQ 32(R8), (F14, F15)
+	LSL $2, R9
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole6
+	CMP $2, R7
+	BNE skip8
+	MOVD R5, R11
+	MOVD R6, R12
+loop9:
+	CMP $1, R11
+	BLT done10
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop9
+done10:
+skip8:
+	MOVD R6, R10
+whole6:
+	VLD1R (R2), [V16.S4]
+	VLD1R (R3), [V17.S4]
+	WORD $0x4eb08400 // add v0.4s, v0.4s, v16.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e31dc00 // fmul v0.4s, v0.4s, v17.4s
+	WORD $0x6e2cdc00 // fmul v0.4s, v0.4s, v12.4s
+	WORD $0x4eb08421 // add v1.4s, v1.4s, v16.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e31dc21 // fmul v1.4s, v1.4s, v17.4s
+	WORD $0x6e2ddc21 // fmul v1.4s, v1.4s, v13.4s
+	WORD $0x4eb08442 // add v2.4s, v2.4s, v16.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e31dc42 // fmul v2.4s, v2.4s, v17.4s
+	WORD $0x6e2edc42 // fmul v2.4s, v2.4s, v14.4s
+	WORD $0x4eb08463 // add v3.4s, v3.4s, v16.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e31dc63 // fmul v3.4s, v3.4s, v17.4s
+	WORD $0x6e2fdc63 // fmul v3.4s, v3.4s, v15.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put11
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F18, F19)
+	WORD $0x4e32d400 // fadd v0.4s, v0.4s, v18.4s
+	WORD $0x4e33d421 // fadd v1.4s, v1.4s, v19.4s
+	FLDPQ 32(R13), (F18, F19)
+	WORD $0x4e32d442 // fadd v2.4s, v2.4s, v18.4s
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
+put11:
+	FSTPQ (F0, F1), 0(R10)
+	FSTPQ (F2, F3), 32(R10)
+	CMP $16, R5
+	BEQ done7
+	MOVD R5, R13
+	MOVD R0, R14
+loop12:
+	CMP $1, R13
+	BLT done13
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop12
+done13:
+done7:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole14
+	CMP $2, R7
+	BNE skip16
+	MOVD R5, R11
+	MOVD R6, R12
+loop17:
+	CMP $1, R11
+	BLT done18
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop17
+done18:
+skip16:
+	MOVD R6, R10
+whole14:
+	VLD1R (R2), [V16.S4]
+	VLD1R (R3), [V17.S4]
+	WORD $0x4eb08484 // add v4.4s, v4.4s, v16.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e31dc84 // fmul v4.4s, v4.4s, v17.4s
+	WORD $0x6e2cdc84 // fmul v4.4s, v4.4s, v12.4s
+	WORD $0x4eb084a5 // add v5.4s, v5.4s, v16.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e31dca5 // fmul v5.4s, v5.4s, v17.4s
+	WORD $0x6e2ddca5 // fmul v5.4s, v5.4s, v13.4s
+	WORD $0x4eb084c6 // add v6.4s, v6.4s, v16.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e31dcc6 // fmul v6.4s, v6.4s, v17.4s
+	WORD $0x6e2edcc6 // fmul v6.4s, v6.4s, v14.4s
+	WORD $0x4eb084e7 // add v7.4s, v7.4s, v16.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e31dce7 // fmul v7.4s, v7.4s, v17.4s
+	WORD $0x6e2fdce7 // fmul v7.4s, v7.4s, v15.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put19
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F18, F19)
+	WORD $0x4e32d484 // fadd v4.4s, v4.4s, v18.4s
+	WORD $0x4e33d4a5 // fadd v5.4s, v5.4s, v19.4s
+	FLDPQ 32(R13), (F18, F19)
+	WORD $0x4e32d4c6 // fadd v6.4s, v6.4s, v18.4s
+	WORD $0x4e33d4e7 // fadd v7.4s, v7.4s, v19.4s
+put19:
+	FSTPQ (F4, F5), 0(R10)
+	FSTPQ (F6, F7), 32(R10)
+	CMP $16, R5
+	BEQ done15
+	MOVD R5, R13
+	MOVD R0, R14
+loop20:
+	CMP $1, R13
+	BLT done21
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop20
+done21:
+done15:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole22
+	CMP $2, R7
+	BNE skip24
+	MOVD R5, R11
+	MOVD R6, R12
+loop25:
+	CMP $1, R11
+	BLT done26
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop25
+done26:
+skip24:
+	MOVD R6, R10
+whole22:
+	VLD1R (R2), [V16.S4]
+	VLD1R (R3), [V17.S4]
+	WORD $0x4eb08508 // add v8.4s, v8.4s, v16.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e31dd08 // fmul v8.4s, v8.4s, v17.4s
+	WORD $0x6e2cdd08 // fmul v8.4s, v8.4s, v12.4s
+	WORD $0x4eb08529 // add v9.4s, v9.4s, v16.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x6e2ddd29 // fmul v9.4s, v9.4s, v13.4s
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e31dd4a // fmul v10.4s, v10.4s, v17.4s
+	WORD $0x6e2edd4a // fmul v10.4s, v10.4s, v14.4s
+	WORD $0x4eb0856b // add v11.4s, v11.4s, v16.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	WORD $0x6e2fdd6b // fmul v11.4s, v11.4s, v15.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put27
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F18, F19)
+	WORD $0x4e32d508 // fadd v8.4s, v8.4s, v18.4s
+	WORD $0x4e33d529 // fadd v9.4s, v9.4s, v19.4s
+	FLDPQ 32(R13), (F18, F19)
+	WORD $0x4e32d54a // fadd v10.4s, v10.4s, v18.4s
+	WORD $0x4e33d56b // fadd v11.4s, v11.4s, v19.4s
+put27:
+	FSTPQ (F8, F9), 0(R10)
+	FSTPQ (F10, F11), 32(R10)
+	CMP $16, R5
+	BEQ done23
+	MOVD R5, R13
+	MOVD R0, R14
+loop28:
+	CMP $1, R13
+	BLT done29
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop28
+done29:
+done23:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func qtile4NEON
+TEXT ·qtile4NEON(SB), NOSPLIT, $64-112
+	MOVD c+0(FP), R0
+	MOVD a+16(FP), R1
+	MOVD comp+56(FP), R2
+	MOVD rs+64(FP), R3
+	MOVD tiles+104(FP), R4
+	MOVD cols+96(FP), R5
+	MOVD $local64-64(SP), R6
+next1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	MOVD groups+48(FP), R7
+	MOVD b+40(FP), R8
+	MOVD aks+32(FP), R9
+	MOVD ars+24(FP), R10
+	ADD R10<<0, R1, R11
+	ADD R10<<0, R11, R12
+	ADD R10<<0, R12, R13
+	MOVD ZR, R14
+loop2:
+	CMP $4, R7
+	BLT done3
+	FLDPQ 0(R8), (F16, F17)
+	FLDPQ 32(R8), (F18, F19)
+	FMOVS (R1)(R14), F20
+	WORD $0x4f94e200 // sdot v0.4s, v16.16b, v20.4b[0]
+	WORD $0x4f94e221 // sdot v1.4s, v17.16b, v20.4b[0]
+	WORD $0x4f94e242 // sdot v2.4s, v18.16b, v20.4b[0]
+	WORD $0x4f94e263 // sdot v3.4s, v19.16b, v20.4b[0]
+	FMOVS (R11)(R14), F21
+	WORD $0x4f95e204 // sdot v4.4s, v16.16b, v21.4b[0]
+	WORD $0x4f95e225 // sdot v5.4s, v17.16b, v21.4b[0]
+	WORD $0x4f95e246 // sdot v6.4s, v18.16b, v21.4b[0]
+	WORD $0x4f95e267 // sdot v7.4s, v19.16b, v21.4b[0]
+	FMOVS (R12)(R14), F22
+	WORD $0x4f96e208 // sdot v8.4s, v16.16b, v22.4b[0]
+	WORD $0x4f96e229 // sdot v9.4s, v17.16b, v22.4b[0]
+	WORD $0x4f96e24a // sdot v10.4s, v18.16b, v22.4b[0]
+	WORD $0x4f96e26b // sdot v11.4s, v19.16b, v22.4b[0]
+	FMOVS (R13)(R14), F23
+	WORD $0x4f97e20c // sdot v12.4s, v16.16b, v23.4b[0]
+	WORD $0x4f97e22d // sdot v13.4s, v17.16b, v23.4b[0]
+	WORD $0x4f97e24e // sdot v14.4s, v18.16b, v23.4b[0]
+	WORD $0x4f97e26f // sdot v15.4s, v19.16b, v23.4b[0]
+	ADD $256, R8
+	ADD R9, R14
+	FLDPQ 0(R8), (F16, F17)
+	FLDPQ 32(R8), (F18, F19)
+	FMOVS (R1)(R14), F20
+	WORD $0x4f94e200 // sdot v0.4s, v16.16b, v20.4b[0]
+	WORD $0x4f94e221 // sdot v1.4s, v17.16b, v20.4b[0]
+	WORD $0x4f94e242 // sdot v2.4s, v18.16b, v20.4b[0]
+	WORD $0x4f94e263 // sdot v3.4s, v19.16b, v20.4b[0]
+	FMOVS (R11)(R14), F21
+	WORD $0x4f95e204 // sdot v4.4s, v16.16b, v21.4b[0]
+	WORD $0x4f95e225 // sdot v5.4s, v17.16b, v21.4b[0]
+	WORD $0x4f95e246 // sdot v6.4s, v18.16b, v21.4b[0]
+	WORD $0x4f95e267 // sdot v7.4s, v19.16b, v21.4b[0]
+	FMOVS (R12)(R14), F22
+	WORD $0x4f96e208 // sdot v8.4s, v16.16b, v22.4b[0]
+	WORD $0x4f96e229 // sdot v9.4s, v17.16b, v22.4b[0]
+	WORD $0x4f96e24a // sdot v10.4s, v18.16b, v22.4b[0]
+	WORD $0x4f96e26b // sdot v11.4s, v19.16b, v22.4b[0]
+	FMOVS (R13)(R14), F23
+	WORD $0x4f97e20c // sdot v12.4s, v16.16b, v23.4b[0]
+	WORD $0x4f97e22d // sdot v13.4s, v17.16b, v23.4b[0]
+	WORD $0x4f97e24e // sdot v14.4s, v18.16b, v23.4b[0]
+	WORD $0x4f97e26f // sdot v15.4s, v19.16b, v23.4b[0]
+	ADD $256, R8
+	ADD R9, R14
+	FLDPQ 0(R8), (F16, F17)
+	FLDPQ 32(R8), (F18, F19)
+	FMOVS (R1)(R14), F20
+	WORD $0x4f94e200 // sdot v0.4s, v16.16b, v20.4b[0]
+	WORD $0x4f94e221 // sdot v1.4s, v17.16b, v20.4b[0]
+	WORD $0x4f94e242 // sdot v2.4s, v18.16b, v20.4b[0]
+	WORD $0x4f94e263 // sdot v3.4s, v19.16b, v20.4b[0]
+	FMOVS (R11)(R14), F21
+	WORD $0x4f95e204 // sdot v4.4s, v16.16b, v21.4b[0]
+	WORD $0x4f95e225 // sdot v5.4s, v17.16b, v21.4b[0]
+	WORD $0x4f95e246 // sdot v6.4s, v18.16b, v21.4b[0]
+	WORD $0x4f95e267 // sdot v7.4s, v19.16b, v21.4b[0]
+	FMOVS (R12)(R14), F22
+	WORD $0x4f96e208 // sdot v8.4s, v16.16b, v22.4b[0]
+	WORD $0x4f96e229 // sdot v9.4s, v17.16b, v22.4b[0]
+	WORD $0x4f96e24a // sdot v10.4s, v18.16b, v22.4b[0]
+	WORD $0x4f96e26b // sdot v11.4s, v19.16b, v22.4b[0]
+	FMOVS (R13)(R14), F23
+	WORD $0x4f97e20c // sdot v12.4s, v16.16b, v23.4b[0]
+	WORD $0x4f97e22d // sdot v13.4s, v17.16b, v23.4b[0]
+	WORD $0x4f97e24e // sdot v14.4s, v18.16b, v23.4b[0]
+	WORD $0x4f97e26f // sdot v15.4s, v19.16b, v23.4b[0]
+	ADD $256, R8
+	ADD R9, R14
+	FLDPQ 0(R8), (F16, F17)
+	FLDPQ 32(R8), (F18, F19)
+	FMOVS (R1)(R14), F20
+	WORD $0x4f94e200 // sdot v0.4s, v16.16b, v20.4b[0]
+	WORD $0x4f94e221 // sdot v1.4s, v17.16b, v20.4b[0]
+	WORD $0x4f94e242 // sdot v2.4s, v18.16b, v20.4b[0]
+	WORD $0x4f94e263 // sdot v3.4s, v19.16b, v20.4b[0]
+	FMOVS (R11)(R14), F21
+	WORD $0x4f95e204 // sdot v4.4s, v16.16b, v21.4b[0]
+	WORD $0x4f95e225 // sdot v5.4s, v17.16b, v21.4b[0]
+	WORD $0x4f95e246 // sdot v6.4s, v18.16b, v21.4b[0]
+	WORD $0x4f95e267 // sdot v7.4s, v19.16b, v21.4b[0]
+	FMOVS (R12)(R14), F22
+	WORD $0x4f96e208 // sdot v8.4s, v16.16b, v22.4b[0]
+	WORD $0x4f96e229 // sdot v9.4s, v17.16b, v22.4b[0]
+	WORD $0x4f96e24a // sdot v10.4s, v18.16b, v22.4b[0]
+	WORD $0x4f96e26b // sdot v11.4s, v19.16b, v22.4b[0]
+	FMOVS (R13)(R14), F23
+	WORD $0x4f97e20c // sdot v12.4s, v16.16b, v23.4b[0]
+	WORD $0x4f97e22d // sdot v13.4s, v17.16b, v23.4b[0]
+	WORD $0x4f97e24e // sdot v14.4s, v18.16b, v23.4b[0]
+	WORD $0x4f97e26f // sdot v15.4s, v19.16b, v23.4b[0]
+	ADD $256, R8
+	ADD R9, R14
+	SUB $4, R7
+	B loop2
+done3:
+loop4:
+	CMP $1, R7
+	BLT done5
+	FLDPQ 0(R8), (F16, F17)
+	FLDPQ 32(R8), (F18, F19)
+	FMOVS (R1)(R14), F20
+	WORD $0x4f94e200 // sdot v0.4s, v16.16b, v20.4b[0]
+	WORD $0x4f94e221 // sdot v1.4s, v17.16b, v20.4b[0]
+	WORD $0x4f94e242 // sdot v2.4s, v18.16b, v20.4b[0]
+	WORD $0x4f94e263 // sdot v3.4s, v19.16b, v20.4b[0]
+	FMOVS (R11)(R14), F21
+	WORD $0x4f95e204 // sdot v4.4s, v16.16b, v21.4b[0]
+	WORD $0x4f95e225 // sdot v5.4s, v17.16b, v21.4b[0]
+	WORD $0x4f95e246 // sdot v6.4s, v18.16b, v21.4b[0]
+	WORD $0x4f95e267 // sdot v7.4s, v19.16b, v21.4b[0]
+	FMOVS (R12)(R14), F22
+	WORD $0x4f96e208 // sdot v8.4s, v16.16b, v22.4b[0]
+	WORD $0x4f96e229 // sdot v9.4s, v17.16b, v22.4b[0]
+	WORD $0x4f96e24a // sdot v10.4s, v18.16b, v22.4b[0]
+	WORD $0x4f96e26b // sdot v11.4s, v19.16b, v22.4b[0]
+	FMOVS (R13)(R14), F23
+	WORD $0x4f97e20c // sdot v12.4s, v16.16b, v23.4b[0]
+	WORD $0x4f97e22d // sdot v13.4s, v17.16b, v23.4b[0]
+	WORD $0x4f97e24e // sdot v14.4s, v18.16b, v23.4b[0]
+	WORD $0x4f97e26f // sdot v15.4s, v19.16b, v23.4b[0]
+	ADD $256, R8
+	ADD R9, R14
+	SUB $1, R7
+	B loop4
+done5:
+	ADD R10, R13, R1
+	MOVD mode+88(FP), R7
+	MOVD cs+72(FP), R8
+	MOVD ldc+8(FP), R9
+	FLDPQ 0(R8), (F16, F17)
+	FLDPQ 32(R8), (F18, F19)
+	LSL $2, R9
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole6
+	CMP $2, R7
+	BNE skip8
+	MOVD R5, R11
+	MOVD R6, R12
+loop9:
+	CMP $1, R11
+	BLT done10
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop9
+done10:
+skip8:
+	MOVD R6, R10
+whole6:
+	VLD1R (R2), [V20.S4]
+	VLD1R (R3), [V21.S4]
+	WORD $0x4eb48400 // add v0.4s, v0.4s, v20.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e35dc00 // fmul v0.4s, v0.4s, v21.4s
+	WORD $0x6e30dc00 // fmul v0.4s, v0.4s, v16.4s
+	WORD $0x4eb48421 // add v1.4s, v1.4s, v20.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e35dc21 // fmul v1.4s, v1.4s, v21.4s
+	WORD $0x6e31dc21 // fmul v1.4s, v1.4s, v17.4s
+	WORD $0x4eb48442 // add v2.4s, v2.4s, v20.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e35dc42 // fmul v2.4s, v2.4s, v21.4s
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4eb48463 // add v3.4s, v3.4s, v20.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e35dc63 // fmul v3.4s, v3.4s, v21.4s
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put11
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F22, F23)
+	WORD $0x4e36d400 // fadd v0.4s, v0.4s, v22.4s
+	WORD $0x4e37d421 // fadd v1.4s, v1.4s, v23.4s
+	FLDPQ 32(R13), (F22, F23)
+	WORD $0x4e36d442 // fadd v2.4s, v2.4s, v22.4s
+	WORD $0x4e37d463 // fadd v3.4s, v3.4s, v23.4s
+put11:
+	FSTPQ (F0, F1), 0(R10)
+	FSTPQ (F2, F3), 32(R10)
+	CMP $16, R5
+	BEQ done7
+	MOVD R5, R13
+	MOVD R0, R14
+loop12:
+	CMP $1, R13
+	BLT done13
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop12
+done13:
+done7:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole14
+	CMP $2, R7
+	BNE skip16
+	MOVD R5, R11
+	MOVD R6, R12
+loop17:
+	CMP $1, R11
+	BLT done18
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop17
+done18:
+skip16:
+	MOVD R6, R10
+whole14:
+	VLD1R (R2), [V20.S4]
+	VLD1R (R3), [V21.S4]
+	WORD $0x4eb48484 // add v4.4s, v4.4s, v20.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e35dc84 // fmul v4.4s, v4.4s, v21.4s
+	WORD $0x6e30dc84 // fmul v4.4s, v4.4s, v16.4s
+	WORD $0x4eb484a5 // add v5.4s, v5.4s, v20.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e35dca5 // fmul v5.4s, v5.4s, v21.4s
+	WORD $0x6e31dca5 // fmul v5.4s, v5.4s, v17.4s
+	WORD $0x4eb484c6 // add v6.4s, v6.4s, v20.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e35dcc6 // fmul v6.4s, v6.4s, v21.4s
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4eb484e7 // add v7.4s, v7.4s, v20.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e35dce7 // fmul v7.4s, v7.4s, v21.4s
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put19
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F22, F23)
+	WORD $0x4e36d484 // fadd v4.4s, v4.4s, v22.4s
+	WORD $0x4e37d4a5 // fadd v5.4s, v5.4s, v23.4s
+	FLDPQ 32(R13), (F22, F23)
+	WORD $0x4e36d4c6 // fadd v6.4s, v6.4s, v22.4s
+	WORD $0x4e37d4e7 // fadd v7.4s, v7.4s, v23.4s
+put19:
+	FSTPQ (F4, F5), 0(R10)
+	FSTPQ (F6, F7), 32(R10)
+	CMP $16, R5
+	BEQ done15
+	MOVD R5, R13
+	MOVD R0, R14
+loop20:
+	CMP $1, R13
+	BLT done21
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop20
+done21:
+done15:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole22
+	CMP $2, R7
+	BNE skip24
+	MOVD R5, R11
+	MOVD R6, R12
+loop25:
+	CMP $1, R11
+	BLT done26
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop25
+done26:
+skip24:
+	MOVD R6, R10
+whole22:
+	VLD1R (R2), [V20.S4]
+	VLD1R (R3), [V21.S4]
+	WORD $0x4eb48508 // add v8.4s, v8.4s, v20.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e35dd08 // fmul v8.4s, v8.4s, v21.4s
+	WORD $0x6e30dd08 // fmul v8.4s, v8.4s, v16.4s
+	WORD $0x4eb48529 // add v9.4s, v9.4s, v20.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e35dd29 // fmul v9.4s, v9.4s, v21.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	WORD $0x4eb4854a // add v10.4s, v10.4s, v20.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e35dd4a // fmul v10.4s, v10.4s, v21.4s
+	WORD $0x6e32dd4a // fmul v10.4s, v10.4s, v18.4s
+	WORD $0x4eb4856b // add v11.4s, v11.4s, v20.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e35dd6b // fmul v11.4s, v11.4s, v21.4s
+	WORD $0x6e33dd6b // fmul v11.4s, v11.4s, v19.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put27
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F22, F23)
+	WORD $0x4e36d508 // fadd v8.4s, v8.4s, v22.4s
+	WORD $0x4e37d529 // fadd v9.4s, v9.4s, v23.4s
+	FLDPQ 32(R13), (F22, F23)
+	WORD $0x4e36d54a // fadd v10.4s, v10.4s, v22.4s
+	WORD $0x4e37d56b // fadd v11.4s, v11.4s, v23.4s
+put27:
+	FSTPQ (F8, F9), 0(R10)
+	FSTPQ (F10, F11), 32(R10)
+	CMP $16, R5
+	BEQ done23
+	MOVD R5, R13
+	MOVD R0, R14
+loop28:
+	CMP $1, R13
+	BLT done29
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop28
+done29:
+done23:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole30
+	CMP $2, R7
+	BNE skip32
+	MOVD R5, R11
+	MOVD R6, R12
+loop33:
+	CMP $1, R11
+	BLT done34
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop33
+done34:
+skip32:
+	MOVD R6, R10
+whole30:
+	VLD1R (R2), [V20.S4]
+	VLD1R (R3), [V21.S4]
+	WORD $0x4eb4858c // add v12.4s, v12.4s, v20.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e35dd8c // fmul v12.4s, v12.4s, v21.4s
+	WORD $0x6e30dd8c // fmul v12.4s, v12.4s, v16.4s
+	WORD $0x4eb485ad // add v13.4s, v13.4s, v20.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	WORD $0x4eb485ce // add v14.4s, v14.4s, v20.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e35ddce // fmul v14.4s, v14.4s, v21.4s
+	WORD $0x6e32ddce // fmul v14.4s, v14.4s, v18.4s
+	WORD $0x4eb485ef // add v15.4s, v15.4s, v20.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e35ddef // fmul v15.4s, v15.4s, v21.4s
+	WORD $0x6e33ddef // fmul v15.4s, v15.4s, v19.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put35
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F22, F23)
+	WORD $0x4e36d58c // fadd v12.4s, v12.4s, v22.4s
+	WORD $0x4e37d5ad // fadd v13.4s, v13.4s, v23.4s
+	FLDPQ 32(R13), (F22, F23)
+	WORD $0x4e36d5ce // fadd v14.4s, v14.4s, v22.4s
+	WORD $0x4e37d5ef // fadd v15.4s, v15.4s, v23.4s
+put35:
+	FSTPQ (F12, F13), 0(R10)
+	FSTPQ (F14, F15), 32(R10)
+	CMP $16, R5
+	BEQ done31
+	MOVD R5, R13
+	MOVD R0, R14
+loop36:
+	CMP $1, R13
+	BLT done37
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop36
+done37:
+done31:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func qtile5NEON
+TEXT ·qtile5NEON(SB), NOSPLIT, $64-112
+	MOVD c+0(FP), R0
+	MOVD a+16(FP), R1
+	MOVD comp+56(FP), R2
+	MOVD rs+64(FP), R3
+	MOVD tiles+104(FP), R4
+	MOVD cols+96(FP), R5
+	MOVD $local64-64(SP), R6
+next1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
+	MOVD groups+48(FP), R7
+	MOVD b+40(FP), R8
+	MOVD aks+32(FP), R9
+	MOVD ars+24(FP), R10
+	ADD R10<<0, R1, R11
+	ADD R10<<0, R11, R12
+	ADD R10<<0, R12, R13
+	ADD R10<<0, R13, R14
+	MOVD ZR, R15
+loop2:
+	CMP $4, R7
+	BLT done3
+	FLDPQ 0(R8), (F20, F21)
+	FLDPQ 32(R8), (F22, F23)
+	FMOVS (R1)(R15), F24
+	WORD $0x4f98e280 // sdot v0.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2a1 // sdot v1.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2c2 // sdot v2.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2e3 // sdot v3.4s, v23.16b, v24.4b[0]
+	FMOVS (R11)(R15), F25
+	WORD $0x4f99e284 // sdot v4.4s, v20.16b, v25.4b[0]
+	WORD $0x4f99e2a5 // sdot v5.4s, v21.16b, v25.4b[0]
+	WORD $0x4f99e2c6 // sdot v6.4s, v22.16b, v25.4b[0]
+	WORD $0x4f99e2e7 // sdot v7.4s, v23.16b, v25.4b[0]
+	FMOVS (R12)(R15), F26
+	WORD $0x4f9ae288 // sdot v8.4s, v20.16b, v26.4b[0]
+	WORD $0x4f9ae2a9 // sdot v9.4s, v21.16b, v26.4b[0]
+	WORD $0x4f9ae2ca // sdot v10.4s, v22.16b, v26.4b[0]
+	WORD $0x4f9ae2eb // sdot v11.4s, v23.16b, v26.4b[0]
+	FMOVS (R13)(R15), F27
+	WORD $0x4f9be28c // sdot v12.4s, v20.16b, v27.4b[0]
+	WORD $0x4f9be2ad // sdot v13.4s, v21.16b, v27.4b[0]
+	WORD $0x4f9be2ce // sdot v14.4s, v22.16b, v27.4b[0]
+	WORD $0x4f9be2ef // sdot v15.4s, v23.16b, v27.4b[0]
+	FMOVS (R14)(R15), F24
+	WORD $0x4f98e290 // sdot v16.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2b1 // sdot v17.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2d2 // sdot v18.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2f3 // sdot v19.4s, v23.16b, v24.4b[0]
+	ADD $256, R8
+	ADD R9, R15
+	FLDPQ 0(R8), (F20, F21)
+	FLDPQ 32(R8), (F22, F23)
+	FMOVS (R1)(R15), F24
+	WORD $0x4f98e280 // sdot v0.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2a1 // sdot v1.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2c2 // sdot v2.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2e3 // sdot v3.4s, v23.16b, v24.4b[0]
+	FMOVS (R11)(R15), F25
+	WORD $0x4f99e284 // sdot v4.4s, v20.16b, v25.4b[0]
+	WORD $0x4f99e2a5 // sdot v5.4s, v21.16b, v25.4b[0]
+	WORD $0x4f99e2c6 // sdot v6.4s, v22.16b, v25.4b[0]
+	WORD $0x4f99e2e7 // sdot v7.4s, v23.16b, v25.4b[0]
+	FMOVS (R12)(R15), F26
+	WORD $0x4f9ae288 // sdot v8.4s, v20.16b, v26.4b[0]
+	WORD $0x4f9ae2a9 // sdot v9.4s, v21.16b, v26.4b[0]
+	WORD $0x4f9ae2ca // sdot v10.4s, v22.16b, v26.4b[0]
+	WORD $0x4f9ae2eb // sdot v11.4s, v23.16b, v26.4b[0]
+	FMOVS (R13)(R15), F27
+	WORD $0x4f9be28c // sdot v12.4s, v20.16b, v27.4b[0]
+	WORD $0x4f9be2ad // sdot v13.4s, v21.16b, v27.4b[0]
+	WORD $0x4f9be2ce // sdot v14.4s, v22.16b, v27.4b[0]
+	WORD $0x4f9be2ef // sdot v15.4s, v23.16b, v27.4b[0]
+	FMOVS (R14)(R15), F24
+	WORD $0x4f98e290 // sdot v16.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2b1 // sdot v17.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2d2 // sdot v18.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2f3 // sdot v19.4s, v23.16b, v24.4b[0]
+	ADD $256, R8
+	ADD R9, R15
+	FLDPQ 0(R8), (F20, F21)
+	FLDPQ 32(R8), (F22, F23)
+	FMOVS (R1)(R15), F24
+	WORD $0x4f98e280 // sdot v0.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2a1 // sdot v1.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2c2 // sdot v2.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2e3 // sdot v3.4s, v23.16b, v24.4b[0]
+	FMOVS (R11)(R15), F25
+	WORD $0x4f99e284 // sdot v4.4s, v20.16b, v25.4b[0]
+	WORD $0x4f99e2a5 // sdot v5.4s, v21.16b, v25.4b[0]
+	WORD $0x4f99e2c6 // sdot v6.4s, v22.16b, v25.4b[0]
+	WORD $0x4f99e2e7 // sdot v7.4s, v23.16b, v25.4b[0]
+	FMOVS (R12)(R15), F26
+	WORD $0x4f9ae288 // sdot v8.4s, v20.16b, v26.4b[0]
+	WORD $0x4f9ae2a9 // sdot v9.4s, v21.16b, v26.4b[0]
+	WORD $0x4f9ae2ca // sdot v10.4s, v22.16b, v26.4b[0]
+	WORD $0x4f9ae2eb // sdot v11.4s, v23.16b, v26.4b[0]
+	FMOVS (R13)(R15), F27
+	WORD $0x4f9be28c // sdot v12.4s, v20.16b, v27.4b[0]
+	WORD $0x4f9be2ad // sdot v13.4s, v21.16b, v27.4b[0]
+	WORD $0x4f9be2ce // sdot v14.4s, v22.16b, v27.4b[0]
+	WORD $0x4f9be2ef // sdot v15.4s, v23.16b, v27.4b[0]
+	FMOVS (R14)(R15), F24
+	WORD $0x4f98e290 // sdot v16.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2b1 // sdot v17.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2d2 // sdot v18.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2f3 // sdot v19.4s, v23.16b, v24.4b[0]
+	ADD $256, R8
+	ADD R9, R15
+	FLDPQ 0(R8), (F20, F21)
+	FLDPQ 32(R8), (F22, F23)
+	FMOVS (R1)(R15), F24
+	WORD $0x4f98e280 // sdot v0.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2a1 // sdot v1.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2c2 // sdot v2.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2e3 // sdot v3.4s, v23.16b, v24.4b[0]
+	FMOVS (R11)(R15), F25
+	WORD $0x4f99e284 // sdot v4.4s, v20.16b, v25.4b[0]
+	WORD $0x4f99e2a5 // sdot v5.4s, v21.16b, v25.4b[0]
+	WORD $0x4f99e2c6 // sdot v6.4s, v22.16b, v25.4b[0]
+	WORD $0x4f99e2e7 // sdot v7.4s, v23.16b, v25.4b[0]
+	FMOVS (R12)(R15), F26
+	WORD $0x4f9ae288 // sdot v8.4s, v20.16b, v26.4b[0]
+	WORD $0x4f9ae2a9 // sdot v9.4s, v21.16b, v26.4b[0]
+	WORD $0x4f9ae2ca // sdot v10.4s, v22.16b, v26.4b[0]
+	WORD $0x4f9ae2eb // sdot v11.4s, v23.16b, v26.4b[0]
+	FMOVS (R13)(R15), F27
+	WORD $0x4f9be28c // sdot v12.4s, v20.16b, v27.4b[0]
+	WORD $0x4f9be2ad // sdot v13.4s, v21.16b, v27.4b[0]
+	WORD $0x4f9be2ce // sdot v14.4s, v22.16b, v27.4b[0]
+	WORD $0x4f9be2ef // sdot v15.4s, v23.16b, v27.4b[0]
+	FMOVS (R14)(R15), F24
+	WORD $0x4f98e290 // sdot v16.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2b1 // sdot v17.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2d2 // sdot v18.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2f3 // sdot v19.4s, v23.16b, v24.4b[0]
+	ADD $256, R8
+	ADD R9, R15
+	SUB $4, R7
+	B loop2
+done3:
+loop4:
+	CMP $1, R7
+	BLT done5
+	FLDPQ 0(R8), (F20, F21)
+	FLDPQ 32(R8), (F22, F23)
+	FMOVS (R1)(R15), F24
+	WORD $0x4f98e280 // sdot v0.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2a1 // sdot v1.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2c2 // sdot v2.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2e3 // sdot v3.4s, v23.16b, v24.4b[0]
+	FMOVS (R11)(R15), F25
+	WORD $0x4f99e284 // sdot v4.4s, v20.16b, v25.4b[0]
+	WORD $0x4f99e2a5 // sdot v5.4s, v21.16b, v25.4b[0]
+	WORD $0x4f99e2c6 // sdot v6.4s, v22.16b, v25.4b[0]
+	WORD $0x4f99e2e7 // sdot v7.4s, v23.16b, v25.4b[0]
+	FMOVS (R12)(R15), F26
+	WORD $0x4f9ae288 // sdot v8.4s, v20.16b, v26.4b[0]
+	WORD $0x4f9ae2a9 // sdot v9.4s, v21.16b, v26.4b[0]
+	WORD $0x4f9ae2ca // sdot v10.4s, v22.16b, v26.4b[0]
+	WORD $0x4f9ae2eb // sdot v11.4s, v23.16b, v26.4b[0]
+	FMOVS (R13)(R15), F27
+	WORD $0x4f9be28c // sdot v12.4s, v20.16b, v27.4b[0]
+	WORD $0x4f9be2ad // sdot v13.4s, v21.16b, v27.4b[0]
+	WORD $0x4f9be2ce // sdot v14.4s, v22.16b, v27.4b[0]
+	WORD $0x4f9be2ef // sdot v15.4s, v23.16b, v27.4b[0]
+	FMOVS (R14)(R15), F24
+	WORD $0x4f98e290 // sdot v16.4s, v20.16b, v24.4b[0]
+	WORD $0x4f98e2b1 // sdot v17.4s, v21.16b, v24.4b[0]
+	WORD $0x4f98e2d2 // sdot v18.4s, v22.16b, v24.4b[0]
+	WORD $0x4f98e2f3 // sdot v19.4s, v23.16b, v24.4b[0]
+	ADD $256, R8
+	ADD R9, R15
+	SUB $1, R7
+	B loop4
+done5:
+	ADD R10, R14, R1
+	MOVD mode+88(FP), R7
+	MOVD cs+72(FP), R8
+	MOVD ldc+8(FP), R9
+	FLDPQ 0(R8), (F20, F21)
+	FLDPQ 32(R8), (F22, F23)
+	LSL $2, R9
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole6
+	CMP $2, R7
+	BNE skip8
+	MOVD R5, R11
+	MOVD R6, R12
+loop9:
+	CMP $1, R11
+	BLT done10
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop9
+done10:
+skip8:
+	MOVD R6, R10
+whole6:
+	VLD1R (R2), [V24.S4]
+	VLD1R (R3), [V25.S4]
+	WORD $0x4eb88400 // add v0.4s, v0.4s, v24.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e39dc00 // fmul v0.4s, v0.4s, v25.4s
+	WORD $0x6e34dc00 // fmul v0.4s, v0.4s, v20.4s
+	WORD $0x4eb88421 // add v1.4s, v1.4s, v24.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e35dc21 // fmul v1.4s, v1.4s, v21.4s
+	WORD $0x4eb88442 // add v2.4s, v2.4s, v24.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e39dc42 // fmul v2.4s, v2.4s, v25.4s
+	WORD $0x6e36dc42 // fmul v2.4s, v2.4s, v22.4s
+	WORD $0x4eb88463 // add v3.4s, v3.4s, v24.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e37dc63 // fmul v3.4s, v3.4s, v23.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put11
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F26, F27)
+	WORD $0x4e3ad400 // fadd v0.4s, v0.4s, v26.4s
+	WORD $0x4e3bd421 // fadd v1.4s, v1.4s, v27.4s
+	FLDPQ 32(R13), (F26, F27)
+	WORD $0x4e3ad442 // fadd v2.4s, v2.4s, v26.4s
+	WORD $0x4e3bd463 // fadd v3.4s, v3.4s, v27.4s
+put11:
+	FSTPQ (F0, F1), 0(R10)
+	FSTPQ (F2, F3), 32(R10)
+	CMP $16, R5
+	BEQ done7
+	MOVD R5, R13
+	MOVD R0, R14
+loop12:
+	CMP $1, R13
+	BLT done13
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop12
+done13:
+done7:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole14
+	CMP $2, R7
+	BNE skip16
+	MOVD R5, R11
+	MOVD R6, R12
+loop17:
+	CMP $1, R11
+	BLT done18
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop17
+done18:
+skip16:
+	MOVD R6, R10
+whole14:
+	VLD1R (R2), [V24.S4]
+	VLD1R (R3), [V25.S4]
+	WORD $0x4eb88484 // add v4.4s, v4.4s, v24.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	WORD $0x6e34dc84 // fmul v4.4s, v4.4s, v20.4s
+	WORD $0x4eb884a5 // add v5.4s, v5.4s, v24.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x6e35dca5 // fmul v5.4s, v5.4s, v21.4s
+	WORD $0x4eb884c6 // add v6.4s, v6.4s, v24.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e39dcc6 // fmul v6.4s, v6.4s, v25.4s
+	WORD $0x6e36dcc6 // fmul v6.4s, v6.4s, v22.4s
+	WORD $0x4eb884e7 // add v7.4s, v7.4s, v24.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x6e37dce7 // fmul v7.4s, v7.4s, v23.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put19
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F26, F27)
+	WORD $0x4e3ad484 // fadd v4.4s, v4.4s, v26.4s
+	WORD $0x4e3bd4a5 // fadd v5.4s, v5.4s, v27.4s
+	FLDPQ 32(R13), (F26, F27)
+	WORD $0x4e3ad4c6 // fadd v6.4s, v6.4s, v26.4s
+	WORD $0x4e3bd4e7 // fadd v7.4s, v7.4s, v27.4s
+put19:
+	FSTPQ (F4, F5), 0(R10)
+	FSTPQ (F6, F7), 32(R10)
+	CMP $16, R5
+	BEQ done15
+	MOVD R5, R13
+	MOVD R0, R14
+loop20:
+	CMP $1, R13
+	BLT done21
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop20
+done21:
+done15:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole22
+	CMP $2, R7
+	BNE skip24
+	MOVD R5, R11
+	MOVD R6, R12
+loop25:
+	CMP $1, R11
+	BLT done26
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop25
+done26:
+skip24:
+	MOVD R6, R10
+whole22:
+	VLD1R (R2), [V24.S4]
+	VLD1R (R3), [V25.S4]
+	WORD $0x4eb88508 // add v8.4s, v8.4s, v24.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e39dd08 // fmul v8.4s, v8.4s, v25.4s
+	WORD $0x6e34dd08 // fmul v8.4s, v8.4s, v20.4s
+	WORD $0x4eb88529 // add v9.4s, v9.4s, v24.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x6e35dd29 // fmul v9.4s, v9.4s, v21.4s
+	WORD $0x4eb8854a // add v10.4s, v10.4s, v24.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e39dd4a // fmul v10.4s, v10.4s, v25.4s
+	WORD $0x6e36dd4a // fmul v10.4s, v10.4s, v22.4s
+	WORD $0x4eb8856b // add v11.4s, v11.4s, v24.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x6e37dd6b // fmul v11.4s, v11.4s, v23.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put27
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F26, F27)
+	WORD $0x4e3ad508 // fadd v8.4s, v8.4s, v26.4s
+	WORD $0x4e3bd529 // fadd v9.4s, v9.4s, v27.4s
+	FLDPQ 32(R13), (F26, F27)
+	WORD $0x4e3ad54a // fadd v10.4s, v10.4s, v26.4s
+	WORD $0x4e3bd56b // fadd v11.4s, v11.4s, v27.4s
+put27:
+	FSTPQ (F8, F9), 0(R10)
+	FSTPQ (F10, F11), 32(R10)
+	CMP $16, R5
+	BEQ done23
+	MOVD R5, R13
+	MOVD R0, R14
+loop28:
+	CMP $1, R13
+	BLT done29
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop28
+done29:
+done23:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole30
+	CMP $2, R7
+	BNE skip32
+	MOVD R5, R11
+	MOVD R6, R12
+loop33:
+	CMP $1, R11
+	BLT done34
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop33
+done34:
+skip32:
+	MOVD R6, R10
+whole30:
+	VLD1R (R2), [V24.S4]
+	VLD1R (R3), [V25.S4]
+	WORD $0x4eb8858c // add v12.4s, v12.4s, v24.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e39dd8c // fmul v12.4s, v12.4s, v25.4s
+	WORD $0x6e34dd8c // fmul v12.4s, v12.4s, v20.4s
+	WORD $0x4eb885ad // add v13.4s, v13.4s, v24.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x6e35ddad // fmul v13.4s, v13.4s, v21.4s
+	WORD $0x4eb885ce // add v14.4s, v14.4s, v24.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e39ddce // fmul v14.4s, v14.4s, v25.4s
+	WORD $0x6e36ddce // fmul v14.4s, v14.4s, v22.4s
+	WORD $0x4eb885ef // add v15.4s, v15.4s, v24.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e39ddef // fmul v15.4s, v15.4s, v25.4s
+	WORD $0x6e37ddef // fmul v15.4s, v15.4s, v23.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put35
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F26, F27)
+	WORD $0x4e3ad58c // fadd v12.4s, v12.4s, v26.4s
+	WORD $0x4e3bd5ad // fadd v13.4s, v13.4s, v27.4s
+	FLDPQ 32(R13), (F26, F27)
+	WORD $0x4e3ad5ce // fadd v14.4s, v14.4s, v26.4s
+	WORD $0x4e3bd5ef // fadd v15.4s, v15.4s, v27.4s
+put35:
+	FSTPQ (F12, F13), 0(R10)
+	FSTPQ (F14, F15), 32(R10)
+	CMP $16, R5
+	BEQ done31
+	MOVD R5, R13
+	MOVD R0, R14
+loop36:
+	CMP $1, R13
+	BLT done37
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop36
+done37:
+done31:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole38
+	CMP $2, R7
+	BNE skip40
+	MOVD R5, R11
+	MOVD R6, R12
+loop41:
+	CMP $1, R11
+	BLT done42
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop41
+done42:
+skip40:
+	MOVD R6, R10
+whole38:
+	VLD1R (R2), [V24.S4]
+	VLD1R (R3), [V25.S4]
+	WORD $0x4eb88610 // add v16.4s, v16.4s, v24.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x6e39de10 // fmul v16.4s, v16.4s, v25.4s
+	WORD $0x6e34de10 // fmul v16.4s, v16.4s, v20.4s
+	WORD $0x4eb88631 // add v17.4s, v17.4s, v24.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e39de31 // fmul v17.4s, v17.4s, v25.4s
+	WORD $0x6e35de31 // fmul v17.4s, v17.4s, v21.4s
+	WORD $0x4eb88652 // add v18.4s, v18.4s, v24.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e39de52 // fmul v18.4s, v18.4s, v25.4s
+	WORD $0x6e36de52 // fmul v18.4s, v18.4s, v22.4s
+	WORD $0x4eb88673 // add v19.4s, v19.4s, v24.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e39de73 // fmul v19.4s, v19.4s, v25.4s
+	WORD $0x6e37de73 // fmul v19.4s, v19.4s, v23.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put43
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F26, F27)
+	WORD $0x4e3ad610 // fadd v16.4s, v16.4s, v26.4s
+	WORD $0x4e3bd631 // fadd v17.4s, v17.4s, v27.4s
+	FLDPQ 32(R13), (F26, F27)
+	WORD $0x4e3ad652 // fadd v18.4s, v18.4s, v26.4s
+	WORD $0x4e3bd673 // fadd v19.4s, v19.4s, v27.4s
+put43:
+	FSTPQ (F16, F17), 0(R10)
+	FSTPQ (F18, F19), 32(R10)
+	CMP $16, R5
+	BEQ done39
+	MOVD R5, R13
+	MOVD R0, R14
+loop44:
+	CMP $1, R13
+	BLT done45
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop44
+done45:
+done39:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func qtile6NEON
+TEXT ·qtile6NEON(SB), NOSPLIT, $64-112
+	MOVD c+0(FP), R0
+	MOVD a+16(FP), R1
+	MOVD comp+56(FP), R2
+	MOVD rs+64(FP), R3
+	MOVD tiles+104(FP), R4
+	MOVD cols+96(FP), R5
+	MOVD $local64-64(SP), R6
+next1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	MOVD groups+48(FP), R7
+	MOVD b+40(FP), R8
+	MOVD aks+32(FP), R9
+	MOVD ars+24(FP), R10
+	ADD R10<<0, R1, R11
+	ADD R10<<0, R11, R12
+	ADD R10<<0, R12, R13
+	ADD R10<<0, R13, R14
+	ADD R10<<0, R14, R15
+	MOVD ZR, R16
+loop2:
+	CMP $4, R7
+	BLT done3
+	FLDPQ 0(R8), (F24, F25)
+	FLDPQ 32(R8), (F26, F27)
+	FMOVS (R1)(R16), F28
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	FMOVS (R11)(R16), F29
+	WORD $0x4f9de304 // sdot v4.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de325 // sdot v5.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de346 // sdot v6.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de367 // sdot v7.4s, v27.16b, v29.4b[0]
+	FMOVS (R12)(R16), F30
+	WORD $0x4f9ee308 // sdot v8.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee329 // sdot v9.4s, v25.16b, v30.4b[0]
+	WORD $0x4f9ee34a // sdot v10.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee36b // sdot v11.4s, v27.16b, v30.4b[0]
+	FMOVS (R13)(R16), F31
+	WORD $0x4f9fe30c // sdot v12.4s, v24.16b, v31.4b[0]
+	WORD $0x4f9fe32d // sdot v13.4s, v25.16b, v31.4b[0]
+	WORD $0x4f9fe34e // sdot v14.4s, v26.16b, v31.4b[0]
+	WORD $0x4f9fe36f // sdot v15.4s, v27.16b, v31.4b[0]
+	FMOVS (R14)(R16), F28
+	WORD $0x4f9ce310 // sdot v16.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce331 // sdot v17.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce352 // sdot v18.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce373 // sdot v19.4s, v27.16b, v28.4b[0]
+	FMOVS (R15)(R16), F29
+	WORD $0x4f9de314 // sdot v20.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de335 // sdot v21.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de356 // sdot v22.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de377 // sdot v23.4s, v27.16b, v29.4b[0]
+	ADD $256, R8
+	ADD R9, R16
+	FLDPQ 0(R8), (F24, F25)
+	FLDPQ 32(R8), (F26, F27)
+	FMOVS (R1)(R16), F28
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	FMOVS (R11)(R16), F29
+	WORD $0x4f9de304 // sdot v4.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de325 // sdot v5.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de346 // sdot v6.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de367 // sdot v7.4s, v27.16b, v29.4b[0]
+	FMOVS (R12)(R16), F30
+	WORD $0x4f9ee308 // sdot v8.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee329 // sdot v9.4s, v25.16b, v30.4b[0]
+	WORD $0x4f9ee34a // sdot v10.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee36b // sdot v11.4s, v27.16b, v30.4b[0]
+	FMOVS (R13)(R16), F31
+	WORD $0x4f9fe30c // sdot v12.4s, v24.16b, v31.4b[0]
+	WORD $0x4f9fe32d // sdot v13.4s, v25.16b, v31.4b[0]
+	WORD $0x4f9fe34e // sdot v14.4s, v26.16b, v31.4b[0]
+	WORD $0x4f9fe36f // sdot v15.4s, v27.16b, v31.4b[0]
+	FMOVS (R14)(R16), F28
+	WORD $0x4f9ce310 // sdot v16.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce331 // sdot v17.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce352 // sdot v18.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce373 // sdot v19.4s, v27.16b, v28.4b[0]
+	FMOVS (R15)(R16), F29
+	WORD $0x4f9de314 // sdot v20.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de335 // sdot v21.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de356 // sdot v22.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de377 // sdot v23.4s, v27.16b, v29.4b[0]
+	ADD $256, R8
+	ADD R9, R16
+	FLDPQ 0(R8), (F24, F25)
+	FLDPQ 32(R8), (F26, F27)
+	FMOVS (R1)(R16), F28
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	FMOVS (R11)(R16), F29
+	WORD $0x4f9de304 // sdot v4.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de325 // sdot v5.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de346 // sdot v6.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de367 // sdot v7.4s, v27.16b, v29.4b[0]
+	FMOVS (R12)(R16), F30
+	WORD $0x4f9ee308 // sdot v8.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee329 // sdot v9.4s, v25.16b, v30.4b[0]
+	WORD $0x4f9ee34a // sdot v10.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee36b // sdot v11.4s, v27.16b, v30.4b[0]
+	FMOVS (R13)(R16), F31
+	WORD $0x4f9fe30c // sdot v12.4s, v24.16b, v31.4b[0]
+	WORD $0x4f9fe32d // sdot v13.4s, v25.16b, v31.4b[0]
+	WORD $0x4f9fe34e // sdot v14.4s, v26.16b, v31.4b[0]
+	WORD $0x4f9fe36f // sdot v15.4s, v27.16b, v31.4b[0]
+	FMOVS (R14)(R16), F28
+	WORD $0x4f9ce310 // sdot v16.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce331 // sdot v17.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce352 // sdot v18.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce373 // sdot v19.4s, v27.16b, v28.4b[0]
+	FMOVS (R15)(R16), F29
+	WORD $0x4f9de314 // sdot v20.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de335 // sdot v21.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de356 // sdot v22.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de377 // sdot v23.4s, v27.16b, v29.4b[0]
+	ADD $256, R8
+	ADD R9, R16
+	FLDPQ 0(R8), (F24, F25)
+	FLDPQ 32(R8), (F26, F27)
+	FMOVS (R1)(R16), F28
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	FMOVS (R11)(R16), F29
+	WORD $0x4f9de304 // sdot v4.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de325 // sdot v5.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de346 // sdot v6.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de367 // sdot v7.4s, v27.16b, v29.4b[0]
+	FMOVS (R12)(R16), F30
+	WORD $0x4f9ee308 // sdot v8.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee329 // sdot v9.4s, v25.16b, v30.4b[0]
+	WORD $0x4f9ee34a // sdot v10.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee36b // sdot v11.4s, v27.16b, v30.4b[0]
+	FMOVS (R13)(R16), F31
+	WORD $0x4f9fe30c // sdot v12.4s, v24.16b, v31.4b[0]
+	WORD $0x4f9fe32d // sdot v13.4s, v25.16b, v31.4b[0]
+	WORD $0x4f9fe34e // sdot v14.4s, v26.16b, v31.4b[0]
+	WORD $0x4f9fe36f // sdot v15.4s, v27.16b, v31.4b[0]
+	FMOVS (R14)(R16), F28
+	WORD $0x4f9ce310 // sdot v16.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce331 // sdot v17.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce352 // sdot v18.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce373 // sdot v19.4s, v27.16b, v28.4b[0]
+	FMOVS (R15)(R16), F29
+	WORD $0x4f9de314 // sdot v20.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de335 // sdot v21.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de356 // sdot v22.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de377 // sdot v23.4s, v27.16b, v29.4b[0]
+	ADD $256, R8
+	ADD R9, R16
+	SUB $4, R7
+	B loop2
+done3:
+loop4:
+	CMP $1, R7
+	BLT done5
+	FLDPQ 0(R8), (F24, F25)
+	FLDPQ 32(R8), (F26, F27)
+	FMOVS (R1)(R16), F28
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	FMOVS (R11)(R16), F29
+	WORD $0x4f9de304 // sdot v4.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de325 // sdot v5.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de346 // sdot v6.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de367 // sdot v7.4s, v27.16b, v29.4b[0]
+	FMOVS (R12)(R16), F30
+	WORD $0x4f9ee308 // sdot v8.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee329 // sdot v9.4s, v25.16b, v30.4b[0]
+	WORD $0x4f9ee34a // sdot v10.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee36b // sdot v11.4s, v27.16b, v30.4b[0]
+	FMOVS (R13)(R16), F31
+	WORD $0x4f9fe30c // sdot v12.4s, v24.16b, v31.4b[0]
+	WORD $0x4f9fe32d // sdot v13.4s, v25.16b, v31.4b[0]
+	WORD $0x4f9fe34e // sdot v14.4s, v26.16b, v31.4b[0]
+	WORD $0x4f9fe36f // sdot v15.4s, v27.16b, v31.4b[0]
+	FMOVS (R14)(R16), F28
+	WORD $0x4f9ce310 // sdot v16.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce331 // sdot v17.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce352 // sdot v18.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce373 // sdot v19.4s, v27.16b, v28.4b[0]
+	FMOVS (R15)(R16), F29
+	WORD $0x4f9de314 // sdot v20.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de335 // sdot v21.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de356 // sdot v22.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de377 // sdot v23.4s, v27.16b, v29.4b[0]
+	ADD $256, R8
+	ADD R9, R16
+	SUB $1, R7
+	B loop4
+done5:
+	ADD R10, R15, R1
+	MOVD mode+88(FP), R7
+	MOVD cs+72(FP), R8
+	MOVD ldc+8(FP), R9
+	FLDPQ 0(R8), (F24, F25)
+	FLDPQ 32(R8), (F26, F27)
+	LSL $2, R9
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole6
+	CMP $2, R7
+	BNE skip8
+	MOVD R5, R11
+	MOVD R6, R12
+loop9:
+	CMP $1, R11
+	BLT done10
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop9
+done10:
+skip8:
+	MOVD R6, R10
+whole6:
+	VLD1R (R2), [V28.S4]
+	VLD1R (R3), [V29.S4]
+	WORD $0x4ebc8400 // add v0.4s, v0.4s, v28.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e3ddc00 // fmul v0.4s, v0.4s, v29.4s
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x4ebc8421 // add v1.4s, v1.4s, v28.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e3ddc21 // fmul v1.4s, v1.4s, v29.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x4ebc8442 // add v2.4s, v2.4s, v28.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
+	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
+	WORD $0x4ebc8463 // add v3.4s, v3.4s, v28.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e3ddc63 // fmul v3.4s, v3.4s, v29.4s
+	WORD $0x6e3bdc63 // fmul v3.4s, v3.4s, v27.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put11
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F30, F31)
+	WORD $0x4e3ed400 // fadd v0.4s, v0.4s, v30.4s
+	WORD $0x4e3fd421 // fadd v1.4s, v1.4s, v31.4s
+	FLDPQ 32(R13), (F30, F31)
+	WORD $0x4e3ed442 // fadd v2.4s, v2.4s, v30.4s
+	WORD $0x4e3fd463 // fadd v3.4s, v3.4s, v31.4s
+put11:
+	FSTPQ (F0, F1), 0(R10)
+	FSTPQ (F2, F3), 32(R10)
+	CMP $16, R5
+	BEQ done7
+	MOVD R5, R13
+	MOVD R0, R14
+loop12:
+	CMP $1, R13
+	BLT done13
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop12
+done13:
+done7:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole14
+	CMP $2, R7
+	BNE skip16
+	MOVD R5, R11
+	MOVD R6, R12
+loop17:
+	CMP $1, R11
+	BLT done18
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop17
+done18:
+skip16:
+	MOVD R6, R10
+whole14:
+	VLD1R (R2), [V28.S4]
+	VLD1R (R3), [V29.S4]
+	WORD $0x4ebc8484 // add v4.4s, v4.4s, v28.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e3ddc84 // fmul v4.4s, v4.4s, v29.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x4ebc84a5 // add v5.4s, v5.4s, v28.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e3ddca5 // fmul v5.4s, v5.4s, v29.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x4ebc84c6 // add v6.4s, v6.4s, v28.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e3ddcc6 // fmul v6.4s, v6.4s, v29.4s
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4ebc84e7 // add v7.4s, v7.4s, v28.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e3ddce7 // fmul v7.4s, v7.4s, v29.4s
+	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put19
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F30, F31)
+	WORD $0x4e3ed484 // fadd v4.4s, v4.4s, v30.4s
+	WORD $0x4e3fd4a5 // fadd v5.4s, v5.4s, v31.4s
+	FLDPQ 32(R13), (F30, F31)
+	WORD $0x4e3ed4c6 // fadd v6.4s, v6.4s, v30.4s
+	WORD $0x4e3fd4e7 // fadd v7.4s, v7.4s, v31.4s
+put19:
+	FSTPQ (F4, F5), 0(R10)
+	FSTPQ (F6, F7), 32(R10)
+	CMP $16, R5
+	BEQ done15
+	MOVD R5, R13
+	MOVD R0, R14
+loop20:
+	CMP $1, R13
+	BLT done21
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop20
+done21:
+done15:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole22
+	CMP $2, R7
+	BNE skip24
+	MOVD R5, R11
+	MOVD R6, R12
+loop25:
+	CMP $1, R11
+	BLT done26
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop25
+done26:
+skip24:
+	MOVD R6, R10
+whole22:
+	VLD1R (R2), [V28.S4]
+	VLD1R (R3), [V29.S4]
+	WORD $0x4ebc8508 // add v8.4s, v8.4s, v28.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e3ddd08 // fmul v8.4s, v8.4s, v29.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x4ebc8529 // add v9.4s, v9.4s, v28.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e3ddd29 // fmul v9.4s, v9.4s, v29.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x4ebc854a // add v10.4s, v10.4s, v28.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e3ddd4a // fmul v10.4s, v10.4s, v29.4s
+	WORD $0x6e3add4a // fmul v10.4s, v10.4s, v26.4s
+	WORD $0x4ebc856b // add v11.4s, v11.4s, v28.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e3ddd6b // fmul v11.4s, v11.4s, v29.4s
+	WORD $0x6e3bdd6b // fmul v11.4s, v11.4s, v27.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put27
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F30, F31)
+	WORD $0x4e3ed508 // fadd v8.4s, v8.4s, v30.4s
+	WORD $0x4e3fd529 // fadd v9.4s, v9.4s, v31.4s
+	FLDPQ 32(R13), (F30, F31)
+	WORD $0x4e3ed54a // fadd v10.4s, v10.4s, v30.4s
+	WORD $0x4e3fd56b // fadd v11.4s, v11.4s, v31.4s
+put27:
+	FSTPQ (F8, F9), 0(R10)
+	FSTPQ (F10, F11), 32(R10)
+	CMP $16, R5
+	BEQ done23
+	MOVD R5, R13
+	MOVD R0, R14
+loop28:
+	CMP $1, R13
+	BLT done29
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop28
+done29:
+done23:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole30
+	CMP $2, R7
+	BNE skip32
+	MOVD R5, R11
+	MOVD R6, R12
+loop33:
+	CMP $1, R11
+	BLT done34
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop33
+done34:
+skip32:
+	MOVD R6, R10
+whole30:
+	VLD1R (R2), [V28.S4]
+	VLD1R (R3), [V29.S4]
+	WORD $0x4ebc858c // add v12.4s, v12.4s, v28.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e3ddd8c // fmul v12.4s, v12.4s, v29.4s
+	WORD $0x6e38dd8c // fmul v12.4s, v12.4s, v24.4s
+	WORD $0x4ebc85ad // add v13.4s, v13.4s, v28.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e3dddad // fmul v13.4s, v13.4s, v29.4s
+	WORD $0x6e39ddad // fmul v13.4s, v13.4s, v25.4s
+	WORD $0x4ebc85ce // add v14.4s, v14.4s, v28.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e3dddce // fmul v14.4s, v14.4s, v29.4s
+	WORD $0x6e3addce // fmul v14.4s, v14.4s, v26.4s
+	WORD $0x4ebc85ef // add v15.4s, v15.4s, v28.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e3dddef // fmul v15.4s, v15.4s, v29.4s
+	WORD $0x6e3bddef // fmul v15.4s, v15.4s, v27.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put35
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F30, F31)
+	WORD $0x4e3ed58c // fadd v12.4s, v12.4s, v30.4s
+	WORD $0x4e3fd5ad // fadd v13.4s, v13.4s, v31.4s
+	FLDPQ 32(R13), (F30, F31)
+	WORD $0x4e3ed5ce // fadd v14.4s, v14.4s, v30.4s
+	WORD $0x4e3fd5ef // fadd v15.4s, v15.4s, v31.4s
+put35:
+	FSTPQ (F12, F13), 0(R10)
+	FSTPQ (F14, F15), 32(R10)
+	CMP $16, R5
+	BEQ done31
+	MOVD R5, R13
+	MOVD R0, R14
+loop36:
+	CMP $1, R13
+	BLT done37
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop36
+done37:
+done31:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole38
+	CMP $2, R7
+	BNE skip40
+	MOVD R5, R11
+	MOVD R6, R12
+loop41:
+	CMP $1, R11
+	BLT done42
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop41
+done42:
+skip40:
+	MOVD R6, R10
+whole38:
+	VLD1R (R2), [V28.S4]
+	VLD1R (R3), [V29.S4]
+	WORD $0x4ebc8610 // add v16.4s, v16.4s, v28.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x6e3dde10 // fmul v16.4s, v16.4s, v29.4s
+	WORD $0x6e38de10 // fmul v16.4s, v16.4s, v24.4s
+	WORD $0x4ebc8631 // add v17.4s, v17.4s, v28.4s
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	WORD $0x6e3dde31 // fmul v17.4s, v17.4s, v29.4s
+	WORD $0x6e39de31 // fmul v17.4s, v17.4s, v25.4s
+	WORD $0x4ebc8652 // add v18.4s, v18.4s, v28.4s
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e3dde52 // fmul v18.4s, v18.4s, v29.4s
+	WORD $0x6e3ade52 // fmul v18.4s, v18.4s, v26.4s
+	WORD $0x4ebc8673 // add v19.4s, v19.4s, v28.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e3dde73 // fmul v19.4s, v19.4s, v29.4s
+	WORD $0x6e3bde73 // fmul v19.4s, v19.4s, v27.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put43
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F30, F31)
+	WORD $0x4e3ed610 // fadd v16.4s, v16.4s, v30.4s
+	WORD $0x4e3fd631 // fadd v17.4s, v17.4s, v31.4s
+	FLDPQ 32(R13), (F30, F31)
+	WORD $0x4e3ed652 // fadd v18.4s, v18.4s, v30.4s
+	WORD $0x4e3fd673 // fadd v19.4s, v19.4s, v31.4s
+put43:
+	FSTPQ (F16, F17), 0(R10)
+	FSTPQ (F18, F19), 32(R10)
+	CMP $16, R5
+	BEQ done39
+	MOVD R5, R13
+	MOVD R0, R14
+loop44:
+	CMP $1, R13
+	BLT done45
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop44
+done45:
+done39:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	MOVD R0, R10
+	CMP $16, R5
+	BEQ whole46
+	CMP $2, R7
+	BNE skip48
+	MOVD R5, R11
+	MOVD R6, R12
+loop49:
+	CMP $1, R11
+	BLT done50
+	MOVWU.P 4(R10), R13
+	MOVW.P R13, 4(R12)
+	SUB $1, R11
+	B loop49
+done50:
+skip48:
+	MOVD R6, R10
+whole46:
+	VLD1R (R2), [V28.S4]
+	VLD1R (R3), [V29.S4]
+	WORD $0x4ebc8694 // add v20.4s, v20.4s, v28.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e3dde94 // fmul v20.4s, v20.4s, v29.4s
+	WORD $0x6e38de94 // fmul v20.4s, v20.4s, v24.4s
+	WORD $0x4ebc86b5 // add v21.4s, v21.4s, v28.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e3ddeb5 // fmul v21.4s, v21.4s, v29.4s
+	WORD $0x6e39deb5 // fmul v21.4s, v21.4s, v25.4s
+	WORD $0x4ebc86d6 // add v22.4s, v22.4s, v28.4s
+	WORD $0x4e21dad6 // scvtf v22.4s, v22.4s
+	WORD $0x6e3dded6 // fmul v22.4s, v22.4s, v29.4s
+	WORD $0x6e3aded6 // fmul v22.4s, v22.4s, v26.4s
+	WORD $0x4ebc86f7 // add v23.4s, v23.4s, v28.4s
+	WORD $0x4e21daf7 // scvtf v23.4s, v23.4s
+	WORD $0x6e3ddef7 // fmul v23.4s, v23.4s, v29.4s
+	WORD $0x6e3bdef7 // fmul v23.4s, v23.4s, v27.4s
+	MOVD bias+80(FP), R13
+	CBZ R7, put51
+	CMP $2, R7
+	CSEL EQ, R10, R13, R13
+	FLDPQ 0(R13), (F30, F31)
+	WORD $0x4e3ed694 // fadd v20.4s, v20.4s, v30.4s
+	WORD $0x4e3fd6b5 // fadd v21.4s, v21.4s, v31.4s
+	FLDPQ 32(R13), (F30, F31)
+	WORD $0x4e3ed6d6 // fadd v22.4s, v22.4s, v30.4s
+	WORD $0x4e3fd6f7 // fadd v23.4s, v23.4s, v31.4s
+put51:
+	FSTPQ (F20, F21), 0(R10)
+	FSTPQ (F22, F23), 32(R10)
+	CMP $16, R5
+	BEQ done47
+	MOVD R5, R13
+	MOVD R0, R14
+loop52:
+	CMP $1, R13
+	BLT done53
+	MOVWU.P 4(R10), R15
+	MOVW.P R15, 4(R14)
+	SUB $1, R13
+	B loop52
+done53:
+done47:
+	ADD $4, R2
+	ADD $4, R3
+	ADD R9, R0
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func packColsNEON
+TEXT ·packColsNEON(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD ld+16(FP), R1
+	MOVD groups+24(FP), R2
+	MOVD src+8(FP), R3
+next1:
+	ADD R1<<0, R3, R4
+	ADD R1<<0, R4, R5
+	ADD R1<<0, R5, R6
+	MOVD R0, R7
+	MOVD n+32(FP), R8
+	ADD R1<<0, R6, R9
+	MOVD R3, R10
+next2:
+	FMOVQ 0(R10), F0
+	ADD $16, R10
+	FMOVQ 0(R4), F1
+	ADD $16, R4
+	FMOVQ 0(R5), F2
+	ADD $16, R5
+	FMOVQ 0(R6), F3
+	ADD $16, R6
+	VST4.P [V0.B16, V1.B16, V2.B16, V3.B16], 64(R7)
+	SUBS $1, R8
+	BNE next2
+	ADD $256, R0
+	MOVD R9, R3
+	SUBS $1, R2
+	BNE next1
+	RET
+
+// func qdotNEON
+TEXT ·qdotNEON(SB), NOSPLIT, $0-48
+	MOVD sum+0(FP), R0
+	MOVD codes+16(FP), R1
+	MOVD ld+24(FP), R2
+	MOVD n+40(FP), R3
+next1:
+	MOVD k+32(FP), R4
+	MOVD x+8(FP), R5
+	MOVD R1, R6
+	ADD R2<<0, R1, R7
+	ADD R2<<0, R7, R8
+	ADD R2<<0, R8, R9
+	ADD R2<<0, R9, R10
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+loop2:
+	CMP $32, R4
+	BLT done3
+	FMOVQ 0(R5), F8
+	FMOVQ 0(R6), F9
+	WORD $0x4e889520 // sdot v0.4s, v9.16b, v8.16b
+	FMOVQ 0(R7), F9
+	WORD $0x4e889521 // sdot v1.4s, v9.16b, v8.16b
+	FMOVQ 0(R8), F9
+	WORD $0x4e889522 // sdot v2.4s, v9.16b, v8.16b
+	FMOVQ 0(R9), F9
+	WORD $0x4e889523 // sdot v3.4s, v9.16b, v8.16b
+	FMOVQ 16(R5), F8
+	FMOVQ 16(R6), F9
+	WORD $0x4e889524 // sdot v4.4s, v9.16b, v8.16b
+	FMOVQ 16(R7), F9
+	WORD $0x4e889525 // sdot v5.4s, v9.16b, v8.16b
+	FMOVQ 16(R8), F9
+	WORD $0x4e889526 // sdot v6.4s, v9.16b, v8.16b
+	FMOVQ 16(R9), F9
+	WORD $0x4e889527 // sdot v7.4s, v9.16b, v8.16b
+	ADD $32, R5
+	ADD $32, R6
+	ADD $32, R7
+	ADD $32, R8
+	ADD $32, R9
+	SUB $32, R4
+	B loop2
+done3:
+loop4:
+	CMP $16, R4
+	BLT done5
+	FMOVQ 0(R5), F8
+	FMOVQ 0(R6), F9
+	WORD $0x4e889520 // sdot v0.4s, v9.16b, v8.16b
+	FMOVQ 0(R7), F9
+	WORD $0x4e889521 // sdot v1.4s, v9.16b, v8.16b
+	FMOVQ 0(R8), F9
+	WORD $0x4e889522 // sdot v2.4s, v9.16b, v8.16b
+	FMOVQ 0(R9), F9
+	WORD $0x4e889523 // sdot v3.4s, v9.16b, v8.16b
+	ADD $16, R5
+	ADD $16, R6
+	ADD $16, R7
+	ADD $16, R8
+	ADD $16, R9
+	SUB $16, R4
+	B loop4
+done5:
+	WORD $0x4ea48400 // add v0.4s, v0.4s, v4.4s
+	WORD $0x4ea58421 // add v1.4s, v1.4s, v5.4s
+	WORD $0x4ea68442 // add v2.4s, v2.4s, v6.4s
+	WORD $0x4ea78463 // add v3.4s, v3.4s, v7.4s
+	WORD $0x4ea1bc00 // addp v0.4s, v0.4s, v1.4s
+	WORD $0x4ea3bc42 // addp v2.4s, v2.4s, v3.4s
+	WORD $0x4ea2bc00 // addp v0.4s, v0.4s, v2.4s
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	MOVD R10, R1
+	SUBS $1, R3
+	BNE next1
+	RET
+
+// func sumCodesNEON
+TEXT ·sumCodesNEON(SB), NOSPLIT, $0-20
+	MOVD x+0(FP), R0
+	MOVD n+8(FP), R1
+	MOVD $0x01010101, R2
+	VDUP R2, V0.S4
+	VEOR V1.B16, V1.B16, V1.B16
+loop1:
+	CMP $16, R1
+	BLT done2
+	FMOVQ 0(R0), F2
+	WORD $0x4e809441 // sdot v1.4s, v2.16b, v0.16b
+	ADD $16, R0
+	SUB $16, R1
+	B loop1
+done2:
+	WORD $0x4eb1b821 // addv s1, v1.4s
+	FMOVS F1, R2
+	MOVW R2, ret+16(FP)
+	RET
+
+// func gradRowMaxNEON
+TEXT ·gradRowMaxNEON(SB), NOSPLIT, $0-20
+	MOVD x+0(FP), R0
+	MOVD n+8(FP), R1
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+loop1:
+	CMP $16, R1
+	BLT done2
+	FMOVQ 0(R0), F4
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46400 // umax v0.4s, v0.4s, v4.4s
+	FMOVQ 16(R0), F4
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46421 // umax v1.4s, v1.4s, v4.4s
+	FMOVQ 32(R0), F4
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46442 // umax v2.4s, v2.4s, v4.4s
+	FMOVQ 48(R0), F4
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46463 // umax v3.4s, v3.4s, v4.4s
+	ADD $64, R0
+	SUB $16, R1
+	B loop1
+done2:
+loop3:
+	CMP $4, R1
+	BLT done4
+	FMOVQ 0(R0), F4
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46400 // umax v0.4s, v0.4s, v4.4s
+	ADD $16, R0
+	SUB $4, R1
+	B loop3
+done4:
+loop5:
+	CMP $1, R1
+	BLT done6
+	FMOVS 0(R0), F4
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46400 // umax v0.4s, v0.4s, v4.4s
+	ADD $4, R0
+	SUB $1, R1
+	B loop5
+done6:
+	WORD $0x6ea26400 // umax v0.4s, v0.4s, v2.4s
+	WORD $0x6ea36421 // umax v1.4s, v1.4s, v3.4s
+	WORD $0x6ea16400 // umax v0.4s, v0.4s, v1.4s
+	WORD $0x6eb0a800 // umaxv s0, v0.4s
+	FMOVS F0, R2
+	MOVW R2, ret+16(FP)
+	RET
+
+// func gradRowNEON
+TEXT ·gradRowNEON(SB), NOSPLIT, $0-36
+	MOVD q+0(FP), R0
+	MOVD n+16(FP), R1
+	MOVD x+8(FP), R2
+	FMOVS s+24(FP), F0
+	VDUP V0.S[0], V0.S4
+	VEOR V1.B16, V1.B16, V1.B16
+loop1:
+	CMP $16, R1
+	BLT done2
+	FMOVQ 0(R2), F2
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4ea28421 // add v1.4s, v1.4s, v2.4s
+	FMOVQ 16(R2), F3
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD $0x4e21a863 // fcvtns v3.4s, v3.4s
+	WORD $0x4ea38421 // add v1.4s, v1.4s, v3.4s
+	FMOVQ 32(R2), F4
+	WORD $0x6e20dc84 // fmul v4.4s, v4.4s, v0.4s
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	WORD $0x4ea48421 // add v1.4s, v1.4s, v4.4s
+	FMOVQ 48(R2), F5
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	WORD $0x4e21a8a5 // fcvtns v5.4s, v5.4s
+	WORD $0x4ea58421 // add v1.4s, v1.4s, v5.4s
+	WORD $0x0e614842 // sqxtn v2.4h, v2.4s
+	WORD $0x4e614862 // sqxtn2 v2.8h, v3.4s
+	WORD $0x0e614884 // sqxtn v4.4h, v4.4s
+	WORD $0x4e6148a4 // sqxtn2 v4.8h, v5.4s
+	WORD $0x0e214842 // sqxtn v2.8b, v2.8h
+	WORD $0x4e214882 // sqxtn2 v2.16b, v4.8h
+	FMOVQ F2, 0(R0)
+	ADD $64, R2
+	ADD $16, R0
+	SUB $16, R1
+	B loop1
+done2:
+loop3:
+	CMP $1, R1
+	BLT done4
+	FMOVS 0(R2), F2
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4ea28421 // add v1.4s, v1.4s, v2.4s
+	FMOVS F2, R3
+	MOVB R3, (R0)
+	ADD $4, R2
+	ADD $1, R0
+	SUB $1, R1
+	B loop3
+done4:
+	WORD $0x4eb1b821 // addv s1, v1.4s
+	FMOVS F1, R3
+	MOVW R3, ret+32(FP)
+	RET
+
+// func gradRowMaxScaledNEON
+TEXT ·gradRowMaxScaledNEON(SB), NOSPLIT, $0-28
+	MOVD x+0(FP), R0
+	MOVD ws+8(FP), R1
+	MOVD n+16(FP), R2
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+loop1:
+	CMP $16, R2
+	BLT done2
+	FMOVQ 0(R0), F4
+	FMOVQ 0(R1), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46400 // umax v0.4s, v0.4s, v4.4s
+	FMOVQ 16(R0), F4
+	FMOVQ 16(R1), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46421 // umax v1.4s, v1.4s, v4.4s
+	FMOVQ 32(R0), F4
+	FMOVQ 32(R1), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46442 // umax v2.4s, v2.4s, v4.4s
+	FMOVQ 48(R0), F4
+	FMOVQ 48(R1), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46463 // umax v3.4s, v3.4s, v4.4s
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R2
+	B loop1
+done2:
+loop3:
+	CMP $4, R2
+	BLT done4
+	FMOVQ 0(R0), F4
+	FMOVQ 0(R1), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46400 // umax v0.4s, v0.4s, v4.4s
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop3
+done4:
+loop5:
+	CMP $1, R2
+	BLT done6
+	FMOVS 0(R0), F4
+	FMOVS 0(R1), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	WORD $0x4ea0f884 // fabs v4.4s, v4.4s
+	WORD $0x6ea46400 // umax v0.4s, v0.4s, v4.4s
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop5
+done6:
+	WORD $0x6ea26400 // umax v0.4s, v0.4s, v2.4s
+	WORD $0x6ea36421 // umax v1.4s, v1.4s, v3.4s
+	WORD $0x6ea16400 // umax v0.4s, v0.4s, v1.4s
+	WORD $0x6eb0a800 // umaxv s0, v0.4s
+	FMOVS F0, R3
+	MOVW R3, ret+24(FP)
+	RET
+
+// func gradRowScaledNEON
+TEXT ·gradRowScaledNEON(SB), NOSPLIT, $0-44
+	MOVD q+0(FP), R0
+	MOVD n+24(FP), R1
+	MOVD x+8(FP), R2
+	MOVD ws+16(FP), R3
+	FMOVS s+32(FP), F0
+	VDUP V0.S[0], V0.S4
+	VEOR V1.B16, V1.B16, V1.B16
+loop1:
+	CMP $16, R1
+	BLT done2
+	FMOVQ 0(R2), F2
+	FMOVQ 0(R3), F3
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4ea28421 // add v1.4s, v1.4s, v2.4s
+	FMOVQ 16(R2), F4
+	FMOVQ 16(R3), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	WORD $0x6e20dc84 // fmul v4.4s, v4.4s, v0.4s
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	WORD $0x4ea48421 // add v1.4s, v1.4s, v4.4s
+	FMOVQ 32(R2), F6
+	FMOVQ 32(R3), F7
+	WORD $0x6e27dcc6 // fmul v6.4s, v6.4s, v7.4s
+	WORD $0x6e20dcc6 // fmul v6.4s, v6.4s, v0.4s
+	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
+	WORD $0x4ea68421 // add v1.4s, v1.4s, v6.4s
+	FMOVQ 48(R2), F8
+	FMOVQ 48(R3), F9
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x6e20dd08 // fmul v8.4s, v8.4s, v0.4s
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4ea88421 // add v1.4s, v1.4s, v8.4s
+	WORD $0x0e614842 // sqxtn v2.4h, v2.4s
+	WORD $0x4e614882 // sqxtn2 v2.8h, v4.4s
+	WORD $0x0e6148c6 // sqxtn v6.4h, v6.4s
+	WORD $0x4e614906 // sqxtn2 v6.8h, v8.4s
+	WORD $0x0e214842 // sqxtn v2.8b, v2.8h
+	WORD $0x4e2148c2 // sqxtn2 v2.16b, v6.8h
+	FMOVQ F2, 0(R0)
+	ADD $64, R2
+	ADD $64, R3
+	ADD $16, R0
+	SUB $16, R1
+	B loop1
+done2:
+loop3:
+	CMP $1, R1
+	BLT done4
+	FMOVS 0(R2), F2
+	FMOVS 0(R3), F3
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4ea28421 // add v1.4s, v1.4s, v2.4s
+	FMOVS F2, R4
+	MOVB R4, (R0)
+	ADD $4, R2
+	ADD $4, R3
+	ADD $1, R0
+	SUB $1, R1
+	B loop3
+done4:
+	WORD $0x4eb1b821 // addv s1, v1.4s
+	FMOVS F1, R4
+	MOVW R4, ret+40(FP)
+	RET
+
+// func gradColMaxNEON
+TEXT ·gradColMaxNEON(SB), NOSPLIT, $0-40
+	MOVD top+0(FP), R0
+	MOVD ld+16(FP), R1
+	MOVD xs+24(FP), R2
+	MOVD n+32(FP), R3
+	LSL $2, R1
+	MOVD x+8(FP), R4
+	ADD R1<<0, R4, R5
+	ADD R1<<0, R5, R6
+	ADD R1<<0, R6, R7
+	VLD1R (R2), [V0.S4]
+	ADD $4, R2
+	VLD1R (R2), [V1.S4]
+	ADD $4, R2
+	VLD1R (R2), [V2.S4]
+	ADD $4, R2
+	VLD1R (R2), [V3.S4]
+	ADD $4, R2
+loop1:
+	CMP $4, R3
+	BLT done2
+	FMOVQ 0(R0), F4
+	FMOVQ 0(R4), F5
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	WORD $0x4ea0f8a5 // fabs v5.4s, v5.4s
+	WORD $0x6ea56484 // umax v4.4s, v4.4s, v5.4s
+	FMOVQ 0(R5), F6
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x6ea66484 // umax v4.4s, v4.4s, v6.4s
+	FMOVQ 0(R6), F7
+	WORD $0x6e22dce7 // fmul v7.4s, v7.4s, v2.4s
+	WORD $0x4ea0f8e7 // fabs v7.4s, v7.4s
+	WORD $0x6ea76484 // umax v4.4s, v4.4s, v7.4s
+	FMOVQ 0(R7), F8
+	WORD $0x6e23dd08 // fmul v8.4s, v8.4s, v3.4s
+	WORD $0x4ea0f908 // fabs v8.4s, v8.4s
+	WORD $0x6ea86484 // umax v4.4s, v4.4s, v8.4s
+	FMOVQ F4, 0(R0)
+	ADD $16, R0
+	ADD $16, R4
+	ADD $16, R5
+	ADD $16, R6
+	ADD $16, R7
+	SUB $4, R3
+	B loop1
+done2:
+loop3:
+	CMP $1, R3
+	BLT done4
+	FMOVS 0(R0), F4
+	FMOVS 0(R4), F5
+	WORD $0x6e20dca5 // fmul v5.4s, v5.4s, v0.4s
+	WORD $0x4ea0f8a5 // fabs v5.4s, v5.4s
+	WORD $0x6ea56484 // umax v4.4s, v4.4s, v5.4s
+	FMOVS 0(R5), F6
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x6ea66484 // umax v4.4s, v4.4s, v6.4s
+	FMOVS 0(R6), F7
+	WORD $0x6e22dce7 // fmul v7.4s, v7.4s, v2.4s
+	WORD $0x4ea0f8e7 // fabs v7.4s, v7.4s
+	WORD $0x6ea76484 // umax v4.4s, v4.4s, v7.4s
+	FMOVS 0(R7), F8
+	WORD $0x6e23dd08 // fmul v8.4s, v8.4s, v3.4s
+	WORD $0x4ea0f908 // fabs v8.4s, v8.4s
+	WORD $0x6ea86484 // umax v4.4s, v4.4s, v8.4s
+	FMOVS F4, 0(R0)
+	ADD $4, R0
+	ADD $4, R4
+	ADD $4, R5
+	ADD $4, R6
+	ADD $4, R7
+	SUB $1, R3
+	B loop3
+done4:
+	RET
+
+// func gradColNEON
+TEXT ·gradColNEON(SB), NOSPLIT, $0-64
+	MOVD dst+0(FP), R0
+	MOVD sum+16(FP), R1
+	MOVD ld+32(FP), R2
+	MOVD xs+40(FP), R3
+	MOVD s+48(FP), R4
+	MOVD n+56(FP), R5
+	LSL $2, R2
+	MOVD x+24(FP), R6
+	ADD R2<<0, R6, R7
+	ADD R2<<0, R7, R8
+	ADD R2<<0, R8, R9
+	VLD1R (R3), [V0.S4]
+	ADD $4, R3
+	VLD1R (R3), [V1.S4]
+	ADD $4, R3
+	VLD1R (R3), [V2.S4]
+	ADD $4, R3
+	VLD1R (R3), [V3.S4]
+	ADD $4, R3
+loop1:
+	CMP $1, R5
+	BLT done2
+	MOVD R0, R12
+	MOVD $48, R11
+	CMP R11, R5
+	CSEL LT, R5, R11, R10
+	SUB R10, R11
+	SUB R10, R5
+	ADD $1, R5
+loop3:
+	CMP $4, R10
+	BLT done4
+	FMOVQ 0(R4), F4
+	FMOVQ 0(R1), F5
+	FMOVQ 0(R6), F6
+	WORD $0x6e20dcc6 // fmul v6.4s, v6.4s, v0.4s
+	WORD $0x6e24dcc6 // fmul v6.4s, v6.4s, v4.4s
+	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
+	WORD $0x4ea684a5 // add v5.4s, v5.4s, v6.4s
+	FMOVQ 0(R7), F7
+	WORD $0x6e21dce7 // fmul v7.4s, v7.4s, v1.4s
+	WORD $0x6e24dce7 // fmul v7.4s, v7.4s, v4.4s
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	WORD $0x4ea784a5 // add v5.4s, v5.4s, v7.4s
+	WORD $0x6f2854e6 // sli v6.4s, v7.4s, #8
+	FMOVQ 0(R8), F8
+	WORD $0x6e22dd08 // fmul v8.4s, v8.4s, v2.4s
+	WORD $0x6e24dd08 // fmul v8.4s, v8.4s, v4.4s
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4ea884a5 // add v5.4s, v5.4s, v8.4s
+	WORD $0x6f305506 // sli v6.4s, v8.4s, #16
+	FMOVQ 0(R9), F9
+	WORD $0x6e23dd29 // fmul v9.4s, v9.4s, v3.4s
+	WORD $0x6e24dd29 // fmul v9.4s, v9.4s, v4.4s
+	WORD $0x4e21a929 // fcvtns v9.4s, v9.4s
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	WORD $0x6f385526 // sli v6.4s, v9.4s, #24
+	FMOVQ F6, 0(R12)
+	FMOVQ F5, 0(R1)
+	ADD $16, R12
+	ADD $16, R1
+	ADD $16, R4
+	ADD $16, R6
+	ADD $16, R7
+	ADD $16, R8
+	ADD $16, R9
+	SUB $4, R10
+	B loop3
+done4:
+loop5:
+	CMP $1, R10
+	BLT done6
+	FMOVS 0(R4), F4
+	FMOVS 0(R1), F5
+	FMOVS 0(R6), F6
+	WORD $0x6e20dcc6 // fmul v6.4s, v6.4s, v0.4s
+	WORD $0x6e24dcc6 // fmul v6.4s, v6.4s, v4.4s
+	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
+	WORD $0x4ea684a5 // add v5.4s, v5.4s, v6.4s
+	FMOVS 0(R7), F7
+	WORD $0x6e21dce7 // fmul v7.4s, v7.4s, v1.4s
+	WORD $0x6e24dce7 // fmul v7.4s, v7.4s, v4.4s
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	WORD $0x4ea784a5 // add v5.4s, v5.4s, v7.4s
+	WORD $0x6f2854e6 // sli v6.4s, v7.4s, #8
+	FMOVS 0(R8), F8
+	WORD $0x6e22dd08 // fmul v8.4s, v8.4s, v2.4s
+	WORD $0x6e24dd08 // fmul v8.4s, v8.4s, v4.4s
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4ea884a5 // add v5.4s, v5.4s, v8.4s
+	WORD $0x6f305506 // sli v6.4s, v8.4s, #16
+	FMOVS 0(R9), F9
+	WORD $0x6e23dd29 // fmul v9.4s, v9.4s, v3.4s
+	WORD $0x6e24dd29 // fmul v9.4s, v9.4s, v4.4s
+	WORD $0x4e21a929 // fcvtns v9.4s, v9.4s
+	WORD $0x4ea984a5 // add v5.4s, v5.4s, v9.4s
+	WORD $0x6f385526 // sli v6.4s, v9.4s, #24
+	FMOVS F6, 0(R12)
+	FMOVS F5, 0(R1)
+	ADD $4, R12
+	ADD $4, R1
+	ADD $4, R4
+	ADD $4, R6
+	ADD $4, R7
+	ADD $4, R8
+	ADD $4, R9
+	SUB $1, R10
+	B loop5
+done6:
+loop7:
+	CMP $1, R11
+	BLT done8
+	MOVW.P ZR, 4(R12)
+	SUB $1, R11
+	B loop7
+done8:
+	MOVD stride+8(FP), R13
+	ADD R13, R0
+	SUB $1, R5
+	B loop1
+done2:
+	RET
+
+// func packed1NEON
+TEXT ·packed1NEON(SB), NOSPLIT, $384-88
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	MOVD x+16(FP), R0
+	MOVD panel+32(FP), R1
+	MOVD blocks+40(FP), R2
+	MOVD $0x03030303, R3
+	VDUP R3, V24.S4
+	MOVD $0x0c0c0c0c, R3
+	VDUP R3, V25.S4
+	MOVD $0x30303030, R3
+	VDUP R3, V26.S4
+some1:
+	MOVD $32768, R3
+	CMP R3, R2
+	CSEL LT, R2, R3, R3
+	SUB R3, R2
+next2:
+	FMOVQ 0(R0), F27
+	FLDPQ 0(R1), (F28, F29)
+	WORD $0x4e381f9e // and v30.16b, v28.16b, v24.16b
+	WORD $0x4f9be3c0 // sdot v0.4s, v30.16b, v27.4b[0]
+	WORD $0x4e391f9e // and v30.16b, v28.16b, v25.16b
+	WORD $0x4fbbe3c8 // sdot v8.4s, v30.16b, v27.4b[1]
+	WORD $0x4e3a1f9e // and v30.16b, v28.16b, v26.16b
+	WORD $0x4f9bebd0 // sdot v16.4s, v30.16b, v27.4b[2]
+	WORD $0x6f0a079e // ushr v30.16b, v28.16b, #6
+	WORD $0x4fbbebc0 // sdot v0.4s, v30.16b, v27.4b[3]
+	WORD $0x4e381fbf // and v31.16b, v29.16b, v24.16b
+	WORD $0x4f9be3e1 // sdot v1.4s, v31.16b, v27.4b[0]
+	WORD $0x4e391fbf // and v31.16b, v29.16b, v25.16b
+	WORD $0x4fbbe3e9 // sdot v9.4s, v31.16b, v27.4b[1]
+	WORD $0x4e3a1fbf // and v31.16b, v29.16b, v26.16b
+	WORD $0x4f9bebf1 // sdot v17.4s, v31.16b, v27.4b[2]
+	WORD $0x6f0a07bf // ushr v31.16b, v29.16b, #6
+	WORD $0x4fbbebe1 // sdot v1.4s, v31.16b, v27.4b[3]
+	FLDPQ 32(R1), (F28, F29)
+	WORD $0x4e381f9e // and v30.16b, v28.16b, v24.16b
+	WORD $0x4f9be3c2 // sdot v2.4s, v30.16b, v27.4b[0]
+	WORD $0x4e391f9e // and v30.16b, v28.16b, v25.16b
+	WORD $0x4fbbe3ca // sdot v10.4s, v30.16b, v27.4b[1]
+	WORD $0x4e3a1f9e // and v30.16b, v28.16b, v26.16b
+	WORD $0x4f9bebd2 // sdot v18.4s, v30.16b, v27.4b[2]
+	WORD $0x6f0a079e // ushr v30.16b, v28.16b, #6
+	WORD $0x4fbbebc2 // sdot v2.4s, v30.16b, v27.4b[3]
+	WORD $0x4e381fbf // and v31.16b, v29.16b, v24.16b
+	WORD $0x4f9be3e3 // sdot v3.4s, v31.16b, v27.4b[0]
+	WORD $0x4e391fbf // and v31.16b, v29.16b, v25.16b
+	WORD $0x4fbbe3eb // sdot v11.4s, v31.16b, v27.4b[1]
+	WORD $0x4e3a1fbf // and v31.16b, v29.16b, v26.16b
+	WORD $0x4f9bebf3 // sdot v19.4s, v31.16b, v27.4b[2]
+	WORD $0x6f0a07bf // ushr v31.16b, v29.16b, #6
+	WORD $0x4fbbebe3 // sdot v3.4s, v31.16b, v27.4b[3]
+	FLDPQ 64(R1), (F28, F29)
+	WORD $0x4e381f9e // and v30.16b, v28.16b, v24.16b
+	WORD $0x4f9be3c4 // sdot v4.4s, v30.16b, v27.4b[0]
+	WORD $0x4e391f9e // and v30.16b, v28.16b, v25.16b
+	WORD $0x4fbbe3cc // sdot v12.4s, v30.16b, v27.4b[1]
+	WORD $0x4e3a1f9e // and v30.16b, v28.16b, v26.16b
+	WORD $0x4f9bebd4 // sdot v20.4s, v30.16b, v27.4b[2]
+	WORD $0x6f0a079e // ushr v30.16b, v28.16b, #6
+	WORD $0x4fbbebc4 // sdot v4.4s, v30.16b, v27.4b[3]
+	WORD $0x4e381fbf // and v31.16b, v29.16b, v24.16b
+	WORD $0x4f9be3e5 // sdot v5.4s, v31.16b, v27.4b[0]
+	WORD $0x4e391fbf // and v31.16b, v29.16b, v25.16b
+	WORD $0x4fbbe3ed // sdot v13.4s, v31.16b, v27.4b[1]
+	WORD $0x4e3a1fbf // and v31.16b, v29.16b, v26.16b
+	WORD $0x4f9bebf5 // sdot v21.4s, v31.16b, v27.4b[2]
+	WORD $0x6f0a07bf // ushr v31.16b, v29.16b, #6
+	WORD $0x4fbbebe5 // sdot v5.4s, v31.16b, v27.4b[3]
+	FLDPQ 96(R1), (F28, F29)
+	WORD $0x4e381f9e // and v30.16b, v28.16b, v24.16b
+	WORD $0x4f9be3c6 // sdot v6.4s, v30.16b, v27.4b[0]
+	WORD $0x4e391f9e // and v30.16b, v28.16b, v25.16b
+	WORD $0x4fbbe3ce // sdot v14.4s, v30.16b, v27.4b[1]
+	WORD $0x4e3a1f9e // and v30.16b, v28.16b, v26.16b
+	WORD $0x4f9bebd6 // sdot v22.4s, v30.16b, v27.4b[2]
+	WORD $0x6f0a079e // ushr v30.16b, v28.16b, #6
+	WORD $0x4fbbebc6 // sdot v6.4s, v30.16b, v27.4b[3]
+	WORD $0x4e381fbf // and v31.16b, v29.16b, v24.16b
+	WORD $0x4f9be3e7 // sdot v7.4s, v31.16b, v27.4b[0]
+	WORD $0x4e391fbf // and v31.16b, v29.16b, v25.16b
+	WORD $0x4fbbe3ef // sdot v15.4s, v31.16b, v27.4b[1]
+	WORD $0x4e3a1fbf // and v31.16b, v29.16b, v26.16b
+	WORD $0x4f9bebf7 // sdot v23.4s, v31.16b, v27.4b[2]
+	WORD $0x6f0a07bf // ushr v31.16b, v29.16b, #6
+	WORD $0x4fbbebe7 // sdot v7.4s, v31.16b, v27.4b[3]
+	ADD $16, R0
+	ADD $128, R1
+	SUBS $1, R3
+	BNE next2
+	WORD $0x4f3e0508 // sshr v8.4s, v8.4s, #2
+	WORD $0x4ea88400 // add v0.4s, v0.4s, v8.4s
+	VEOR V8.B16, V8.B16, V8.B16
+	WORD $0x4f3c0610 // sshr v16.4s, v16.4s, #4
+	WORD $0x4eb08400 // add v0.4s, v0.4s, v16.4s
+	VEOR V16.B16, V16.B16, V16.B16
+	WORD $0x4f3e0529 // sshr v9.4s, v9.4s, #2
+	WORD $0x4ea98421 // add v1.4s, v1.4s, v9.4s
+	VEOR V9.B16, V9.B16, V9.B16
+	WORD $0x4f3c0631 // sshr v17.4s, v17.4s, #4
+	WORD $0x4eb18421 // add v1.4s, v1.4s, v17.4s
+	VEOR V17.B16, V17.B16, V17.B16
+	WORD $0x4f3e054a // sshr v10.4s, v10.4s, #2
+	WORD $0x4eaa8442 // add v2.4s, v2.4s, v10.4s
+	VEOR V10.B16, V10.B16, V10.B16
+	WORD $0x4f3c0652 // sshr v18.4s, v18.4s, #4
+	WORD $0x4eb28442 // add v2.4s, v2.4s, v18.4s
+	VEOR V18.B16, V18.B16, V18.B16
+	WORD $0x4f3e056b // sshr v11.4s, v11.4s, #2
+	WORD $0x4eab8463 // add v3.4s, v3.4s, v11.4s
+	VEOR V11.B16, V11.B16, V11.B16
+	WORD $0x4f3c0673 // sshr v19.4s, v19.4s, #4
+	WORD $0x4eb38463 // add v3.4s, v3.4s, v19.4s
+	VEOR V19.B16, V19.B16, V19.B16
+	WORD $0x4f3e058c // sshr v12.4s, v12.4s, #2
+	WORD $0x4eac8484 // add v4.4s, v4.4s, v12.4s
+	VEOR V12.B16, V12.B16, V12.B16
+	WORD $0x4f3c0694 // sshr v20.4s, v20.4s, #4
+	WORD $0x4eb48484 // add v4.4s, v4.4s, v20.4s
+	VEOR V20.B16, V20.B16, V20.B16
+	WORD $0x4f3e05ad // sshr v13.4s, v13.4s, #2
+	WORD $0x4ead84a5 // add v5.4s, v5.4s, v13.4s
+	VEOR V13.B16, V13.B16, V13.B16
+	WORD $0x4f3c06b5 // sshr v21.4s, v21.4s, #4
+	WORD $0x4eb584a5 // add v5.4s, v5.4s, v21.4s
+	VEOR V21.B16, V21.B16, V21.B16
+	WORD $0x4f3e05ce // sshr v14.4s, v14.4s, #2
+	WORD $0x4eae84c6 // add v6.4s, v6.4s, v14.4s
+	VEOR V14.B16, V14.B16, V14.B16
+	WORD $0x4f3c06d6 // sshr v22.4s, v22.4s, #4
+	WORD $0x4eb684c6 // add v6.4s, v6.4s, v22.4s
+	VEOR V22.B16, V22.B16, V22.B16
+	WORD $0x4f3e05ef // sshr v15.4s, v15.4s, #2
+	WORD $0x4eaf84e7 // add v7.4s, v7.4s, v15.4s
+	VEOR V15.B16, V15.B16, V15.B16
+	WORD $0x4f3c06f7 // sshr v23.4s, v23.4s, #4
+	WORD $0x4eb784e7 // add v7.4s, v7.4s, v23.4s
+	VEOR V23.B16, V23.B16, V23.B16
+	CBNZ R2, some1
+	MOVD y+0(FP), R0
+	MOVD ldy+8(FP), R1
+	MOVD cols+80(FP), R2
+	MOVD comp+48(FP), R3
+	MOVD xs+56(FP), R4
+	MOVD ws+64(FP), R5
+	MOVD $local128-128(SP), R6
+	CMP $32, R2
+	BEQ whole3
+	MOVD R2, R7
+	MOVD R6, R8
+loop4:
+	CMP $1, R7
+	BLT done5
+	MOVWU.P 4(R5), R9
+	MOVW.P R9, 4(R8)
+	SUB $1, R7
+	B loop4
+done5:
+	MOVD R6, R5
+whole3:
+	MOVD bias+72(FP), R6
+	CBZ R6, nobias6
+	MOVD $local256-256(SP), R7
+	CMP $32, R2
+	BEQ whole7
+	MOVD R2, R8
+	MOVD R7, R9
+loop8:
+	CMP $1, R8
+	BLT done9
+	MOVWU.P 4(R6), R10
+	MOVW.P R10, 4(R9)
+	SUB $1, R8
+	B loop8
+done9:
+	MOVD R7, R6
+whole7:
+nobias6:
+	LSL $2, R1
+	MOVD $local384-384(SP), R7
+	MOVD R0, R8
+	CMP $32, R2
+	BEQ whole10
+	MOVD R7, R8
+whole10:
+	VLD1R (R3), [V24.S4]
+	VLD1R (R4), [V25.S4]
+	WORD $0x4eb88400 // add v0.4s, v0.4s, v24.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e39dc00 // fmul v0.4s, v0.4s, v25.4s
+	FMOVQ 0(R5), F26
+	WORD $0x6e3adc00 // fmul v0.4s, v0.4s, v26.4s
+	WORD $0x4eb88421 // add v1.4s, v1.4s, v24.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	FMOVQ 16(R5), F27
+	WORD $0x6e3bdc21 // fmul v1.4s, v1.4s, v27.4s
+	WORD $0x4eb88442 // add v2.4s, v2.4s, v24.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e39dc42 // fmul v2.4s, v2.4s, v25.4s
+	FMOVQ 32(R5), F26
+	WORD $0x6e3adc42 // fmul v2.4s, v2.4s, v26.4s
+	WORD $0x4eb88463 // add v3.4s, v3.4s, v24.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	FMOVQ 48(R5), F27
+	WORD $0x6e3bdc63 // fmul v3.4s, v3.4s, v27.4s
+	WORD $0x4eb88484 // add v4.4s, v4.4s, v24.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e39dc84 // fmul v4.4s, v4.4s, v25.4s
+	FMOVQ 64(R5), F26
+	WORD $0x6e3adc84 // fmul v4.4s, v4.4s, v26.4s
+	WORD $0x4eb884a5 // add v5.4s, v5.4s, v24.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	FMOVQ 80(R5), F27
+	WORD $0x6e3bdca5 // fmul v5.4s, v5.4s, v27.4s
+	WORD $0x4eb884c6 // add v6.4s, v6.4s, v24.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e39dcc6 // fmul v6.4s, v6.4s, v25.4s
+	FMOVQ 96(R5), F26
+	WORD $0x6e3adcc6 // fmul v6.4s, v6.4s, v26.4s
+	WORD $0x4eb884e7 // add v7.4s, v7.4s, v24.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	FMOVQ 112(R5), F27
+	WORD $0x6e3bdce7 // fmul v7.4s, v7.4s, v27.4s
+	CBZ R6, put12
+	FMOVQ 0(R6), F26
+	WORD $0x4e3ad400 // fadd v0.4s, v0.4s, v26.4s
+	FMOVQ 16(R6), F27
+	WORD $0x4e3bd421 // fadd v1.4s, v1.4s, v27.4s
+	FMOVQ 32(R6), F26
+	WORD $0x4e3ad442 // fadd v2.4s, v2.4s, v26.4s
+	FMOVQ 48(R6), F27
+	WORD $0x4e3bd463 // fadd v3.4s, v3.4s, v27.4s
+	FMOVQ 64(R6), F26
+	WORD $0x4e3ad484 // fadd v4.4s, v4.4s, v26.4s
+	FMOVQ 80(R6), F27
+	WORD $0x4e3bd4a5 // fadd v5.4s, v5.4s, v27.4s
+	FMOVQ 96(R6), F26
+	WORD $0x4e3ad4c6 // fadd v6.4s, v6.4s, v26.4s
+	FMOVQ 112(R6), F27
+	WORD $0x4e3bd4e7 // fadd v7.4s, v7.4s, v27.4s
+put12:
+	FSTPQ (F0, F1), 0(R8)
+	FSTPQ (F2, F3), 32(R8)
+	FSTPQ (F4, F5), 64(R8)
+	FSTPQ (F6, F7), 96(R8)
+	CMP $32, R2
+	BEQ done11
+	MOVD R2, R9
+	MOVD R0, R10
+loop13:
+	CMP $1, R9
+	BLT done14
+	MOVWU.P 4(R8), R11
+	MOVW.P R11, 4(R10)
+	SUB $1, R9
+	B loop13
+done14:
+done11:
+	ADD $4, R3
+	ADD $4, R4
+	ADD R1, R0
+	RET
+
+// func packed4NEON
+TEXT ·packed4NEON(SB), NOSPLIT, $192-88
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	MOVD ldx+24(FP), R0
+	MOVD panel+32(FP), R1
+	MOVD blocks+40(FP), R2
+	MOVD x+16(FP), R3
+	ADD R0<<0, R3, R4
+	ADD R0<<0, R4, R5
+	ADD R0<<0, R5, R6
+	MOVD $0x03030303, R7
+	VDUP R7, V16.S4
+next1:
+	FMOVQ 0(R3), F17
+	ADD $16, R3
+	FMOVQ 0(R4), F18
+	ADD $16, R4
+	FMOVQ 0(R5), F19
+	ADD $16, R5
+	FMOVQ 0(R6), F20
+	ADD $16, R6
+	FLDPQ 0(R1), (F21, F22)
+	FLDPQ 32(R1), (F23, F24)
+	ADD $128, R1
+	WORD $0x4e301eb9 // and v25.16b, v21.16b, v16.16b
+	WORD $0x4f91e320 // sdot v0.4s, v25.16b, v17.4b[0]
+	WORD $0x4f92e324 // sdot v4.4s, v25.16b, v18.4b[0]
+	WORD $0x4f93e328 // sdot v8.4s, v25.16b, v19.4b[0]
+	WORD $0x4f94e32c // sdot v12.4s, v25.16b, v20.4b[0]
+	WORD $0x4e301eda // and v26.16b, v22.16b, v16.16b
+	WORD $0x4f91e341 // sdot v1.4s, v26.16b, v17.4b[0]
+	WORD $0x4f92e345 // sdot v5.4s, v26.16b, v18.4b[0]
+	WORD $0x4f93e349 // sdot v9.4s, v26.16b, v19.4b[0]
+	WORD $0x4f94e34d // sdot v13.4s, v26.16b, v20.4b[0]
+	WORD $0x4e301ef9 // and v25.16b, v23.16b, v16.16b
+	WORD $0x4f91e322 // sdot v2.4s, v25.16b, v17.4b[0]
+	WORD $0x4f92e326 // sdot v6.4s, v25.16b, v18.4b[0]
+	WORD $0x4f93e32a // sdot v10.4s, v25.16b, v19.4b[0]
+	WORD $0x4f94e32e // sdot v14.4s, v25.16b, v20.4b[0]
+	WORD $0x4e301f1a // and v26.16b, v24.16b, v16.16b
+	WORD $0x4f91e343 // sdot v3.4s, v26.16b, v17.4b[0]
+	WORD $0x4f92e347 // sdot v7.4s, v26.16b, v18.4b[0]
+	WORD $0x4f93e34b // sdot v11.4s, v26.16b, v19.4b[0]
+	WORD $0x4f94e34f // sdot v15.4s, v26.16b, v20.4b[0]
+	WORD $0x6f0e06b9 // ushr v25.16b, v21.16b, #2
+	WORD $0x4e301f39 // and v25.16b, v25.16b, v16.16b
+	WORD $0x4fb1e320 // sdot v0.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb2e324 // sdot v4.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb3e328 // sdot v8.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb4e32c // sdot v12.4s, v25.16b, v20.4b[1]
+	WORD $0x6f0e06da // ushr v26.16b, v22.16b, #2
+	WORD $0x4e301f5a // and v26.16b, v26.16b, v16.16b
+	WORD $0x4fb1e341 // sdot v1.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb2e345 // sdot v5.4s, v26.16b, v18.4b[1]
+	WORD $0x4fb3e349 // sdot v9.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb4e34d // sdot v13.4s, v26.16b, v20.4b[1]
+	WORD $0x6f0e06f9 // ushr v25.16b, v23.16b, #2
+	WORD $0x4e301f39 // and v25.16b, v25.16b, v16.16b
+	WORD $0x4fb1e322 // sdot v2.4s, v25.16b, v17.4b[1]
+	WORD $0x4fb2e326 // sdot v6.4s, v25.16b, v18.4b[1]
+	WORD $0x4fb3e32a // sdot v10.4s, v25.16b, v19.4b[1]
+	WORD $0x4fb4e32e // sdot v14.4s, v25.16b, v20.4b[1]
+	WORD $0x6f0e071a // ushr v26.16b, v24.16b, #2
+	WORD $0x4e301f5a // and v26.16b, v26.16b, v16.16b
+	WORD $0x4fb1e343 // sdot v3.4s, v26.16b, v17.4b[1]
+	WORD $0x4fb2e347 // sdot v7.4s, v26.16b, v18.4b[1]
+	WORD $0x4fb3e34b // sdot v11.4s, v26.16b, v19.4b[1]
+	WORD $0x4fb4e34f // sdot v15.4s, v26.16b, v20.4b[1]
+	WORD $0x6f0c06b9 // ushr v25.16b, v21.16b, #4
+	WORD $0x4e301f39 // and v25.16b, v25.16b, v16.16b
+	WORD $0x4f91eb20 // sdot v0.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb24 // sdot v4.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb28 // sdot v8.4s, v25.16b, v19.4b[2]
+	WORD $0x4f94eb2c // sdot v12.4s, v25.16b, v20.4b[2]
+	WORD $0x6f0c06da // ushr v26.16b, v22.16b, #4
+	WORD $0x4e301f5a // and v26.16b, v26.16b, v16.16b
+	WORD $0x4f91eb41 // sdot v1.4s, v26.16b, v17.4b[2]
+	WORD $0x4f92eb45 // sdot v5.4s, v26.16b, v18.4b[2]
+	WORD $0x4f93eb49 // sdot v9.4s, v26.16b, v19.4b[2]
+	WORD $0x4f94eb4d // sdot v13.4s, v26.16b, v20.4b[2]
+	WORD $0x6f0c06f9 // ushr v25.16b, v23.16b, #4
+	WORD $0x4e301f39 // and v25.16b, v25.16b, v16.16b
+	WORD $0x4f91eb22 // sdot v2.4s, v25.16b, v17.4b[2]
+	WORD $0x4f92eb26 // sdot v6.4s, v25.16b, v18.4b[2]
+	WORD $0x4f93eb2a // sdot v10.4s, v25.16b, v19.4b[2]
+	WORD $0x4f94eb2e // sdot v14.4s, v25.16b, v20.4b[2]
+	WORD $0x6f0c071a // ushr v26.16b, v24.16b, #4
+	WORD $0x4e301f5a // and v26.16b, v26.16b, v16.16b
+	WORD $0x4f91eb43 // sdot v3.4s, v26.16b, v17.4b[2]
+	WORD $0x4f92eb47 // sdot v7.4s, v26.16b, v18.4b[2]
+	WORD $0x4f93eb4b // sdot v11.4s, v26.16b, v19.4b[2]
+	WORD $0x4f94eb4f // sdot v15.4s, v26.16b, v20.4b[2]
+	WORD $0x6f0a06b9 // ushr v25.16b, v21.16b, #6
+	WORD $0x4fb1eb20 // sdot v0.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb2eb24 // sdot v4.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb3eb28 // sdot v8.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb4eb2c // sdot v12.4s, v25.16b, v20.4b[3]
+	WORD $0x6f0a06da // ushr v26.16b, v22.16b, #6
+	WORD $0x4fb1eb41 // sdot v1.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb45 // sdot v5.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb49 // sdot v9.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb4eb4d // sdot v13.4s, v26.16b, v20.4b[3]
+	WORD $0x6f0a06f9 // ushr v25.16b, v23.16b, #6
+	WORD $0x4fb1eb22 // sdot v2.4s, v25.16b, v17.4b[3]
+	WORD $0x4fb2eb26 // sdot v6.4s, v25.16b, v18.4b[3]
+	WORD $0x4fb3eb2a // sdot v10.4s, v25.16b, v19.4b[3]
+	WORD $0x4fb4eb2e // sdot v14.4s, v25.16b, v20.4b[3]
+	WORD $0x6f0a071a // ushr v26.16b, v24.16b, #6
+	WORD $0x4fb1eb43 // sdot v3.4s, v26.16b, v17.4b[3]
+	WORD $0x4fb2eb47 // sdot v7.4s, v26.16b, v18.4b[3]
+	WORD $0x4fb3eb4b // sdot v11.4s, v26.16b, v19.4b[3]
+	WORD $0x4fb4eb4f // sdot v15.4s, v26.16b, v20.4b[3]
+	SUBS $1, R2
+	BNE next1
+	MOVD y+0(FP), R0
+	MOVD ldy+8(FP), R1
+	MOVD cols+80(FP), R2
+	MOVD comp+48(FP), R3
+	MOVD xs+56(FP), R4
+	MOVD ws+64(FP), R5
+	MOVD $local64-64(SP), R6
+	CMP $16, R2
+	BEQ whole2
+	MOVD R2, R7
+	MOVD R6, R8
+loop3:
+	CMP $1, R7
+	BLT done4
+	MOVWU.P 4(R5), R9
+	MOVW.P R9, 4(R8)
+	SUB $1, R7
+	B loop3
+done4:
+	MOVD R6, R5
+whole2:
+	MOVD bias+72(FP), R6
+	CBZ R6, nobias5
+	MOVD $local128-128(SP), R7
+	CMP $16, R2
+	BEQ whole6
+	MOVD R2, R8
+	MOVD R7, R9
+loop7:
+	CMP $1, R8
+	BLT done8
+	MOVWU.P 4(R6), R10
+	MOVW.P R10, 4(R9)
+	SUB $1, R8
+	B loop7
+done8:
+	MOVD R7, R6
+whole6:
+nobias5:
+	LSL $2, R1
+	MOVD $local192-192(SP), R7
+	MOVD R0, R8
+	CMP $16, R2
+	BEQ whole9
+	MOVD R7, R8
+whole9:
+	VLD1R (R3), [V16.S4]
+	VLD1R (R4), [V17.S4]
+	WORD $0x4eb08400 // add v0.4s, v0.4s, v16.4s
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x6e31dc00 // fmul v0.4s, v0.4s, v17.4s
+	FMOVQ 0(R5), F18
+	WORD $0x6e32dc00 // fmul v0.4s, v0.4s, v18.4s
+	WORD $0x4eb08421 // add v1.4s, v1.4s, v16.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e31dc21 // fmul v1.4s, v1.4s, v17.4s
+	FMOVQ 16(R5), F19
+	WORD $0x6e33dc21 // fmul v1.4s, v1.4s, v19.4s
+	WORD $0x4eb08442 // add v2.4s, v2.4s, v16.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e31dc42 // fmul v2.4s, v2.4s, v17.4s
+	FMOVQ 32(R5), F18
+	WORD $0x6e32dc42 // fmul v2.4s, v2.4s, v18.4s
+	WORD $0x4eb08463 // add v3.4s, v3.4s, v16.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e31dc63 // fmul v3.4s, v3.4s, v17.4s
+	FMOVQ 48(R5), F19
+	WORD $0x6e33dc63 // fmul v3.4s, v3.4s, v19.4s
+	CBZ R6, put11
+	FMOVQ 0(R6), F18
+	WORD $0x4e32d400 // fadd v0.4s, v0.4s, v18.4s
+	FMOVQ 16(R6), F19
+	WORD $0x4e33d421 // fadd v1.4s, v1.4s, v19.4s
+	FMOVQ 32(R6), F18
+	WORD $0x4e32d442 // fadd v2.4s, v2.4s, v18.4s
+	FMOVQ 48(R6), F19
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
+put11:
+	FSTPQ (F0, F1), 0(R8)
+	FSTPQ (F2, F3), 32(R8)
+	CMP $16, R2
+	BEQ done10
+	MOVD R2, R9
+	MOVD R0, R10
+loop12:
+	CMP $1, R9
+	BLT done13
+	MOVWU.P 4(R8), R11
+	MOVW.P R11, 4(R10)
+	SUB $1, R9
+	B loop12
+done13:
+done10:
+	ADD $4, R3
+	ADD $4, R4
+	ADD R1, R0
+	MOVD R0, R8
+	CMP $16, R2
+	BEQ whole14
+	MOVD R7, R8
+whole14:
+	VLD1R (R3), [V16.S4]
+	VLD1R (R4), [V17.S4]
+	WORD $0x4eb08484 // add v4.4s, v4.4s, v16.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e31dc84 // fmul v4.4s, v4.4s, v17.4s
+	FMOVQ 0(R5), F18
+	WORD $0x6e32dc84 // fmul v4.4s, v4.4s, v18.4s
+	WORD $0x4eb084a5 // add v5.4s, v5.4s, v16.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x6e31dca5 // fmul v5.4s, v5.4s, v17.4s
+	FMOVQ 16(R5), F19
+	WORD $0x6e33dca5 // fmul v5.4s, v5.4s, v19.4s
+	WORD $0x4eb084c6 // add v6.4s, v6.4s, v16.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x6e31dcc6 // fmul v6.4s, v6.4s, v17.4s
+	FMOVQ 32(R5), F18
+	WORD $0x6e32dcc6 // fmul v6.4s, v6.4s, v18.4s
+	WORD $0x4eb084e7 // add v7.4s, v7.4s, v16.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e31dce7 // fmul v7.4s, v7.4s, v17.4s
+	FMOVQ 48(R5), F19
+	WORD $0x6e33dce7 // fmul v7.4s, v7.4s, v19.4s
+	CBZ R6, put16
+	FMOVQ 0(R6), F18
+	WORD $0x4e32d484 // fadd v4.4s, v4.4s, v18.4s
+	FMOVQ 16(R6), F19
+	WORD $0x4e33d4a5 // fadd v5.4s, v5.4s, v19.4s
+	FMOVQ 32(R6), F18
+	WORD $0x4e32d4c6 // fadd v6.4s, v6.4s, v18.4s
+	FMOVQ 48(R6), F19
+	WORD $0x4e33d4e7 // fadd v7.4s, v7.4s, v19.4s
+put16:
+	FSTPQ (F4, F5), 0(R8)
+	FSTPQ (F6, F7), 32(R8)
+	CMP $16, R2
+	BEQ done15
+	MOVD R2, R9
+	MOVD R0, R10
+loop17:
+	CMP $1, R9
+	BLT done18
+	MOVWU.P 4(R8), R11
+	MOVW.P R11, 4(R10)
+	SUB $1, R9
+	B loop17
+done18:
+done15:
+	ADD $4, R3
+	ADD $4, R4
+	ADD R1, R0
+	MOVD R0, R8
+	CMP $16, R2
+	BEQ whole19
+	MOVD R7, R8
+whole19:
+	VLD1R (R3), [V16.S4]
+	VLD1R (R4), [V17.S4]
+	WORD $0x4eb08508 // add v8.4s, v8.4s, v16.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e31dd08 // fmul v8.4s, v8.4s, v17.4s
+	FMOVQ 0(R5), F18
+	WORD $0x6e32dd08 // fmul v8.4s, v8.4s, v18.4s
+	WORD $0x4eb08529 // add v9.4s, v9.4s, v16.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x6e31dd29 // fmul v9.4s, v9.4s, v17.4s
+	FMOVQ 16(R5), F19
+	WORD $0x6e33dd29 // fmul v9.4s, v9.4s, v19.4s
+	WORD $0x4eb0854a // add v10.4s, v10.4s, v16.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x6e31dd4a // fmul v10.4s, v10.4s, v17.4s
+	FMOVQ 32(R5), F18
+	WORD $0x6e32dd4a // fmul v10.4s, v10.4s, v18.4s
+	WORD $0x4eb0856b // add v11.4s, v11.4s, v16.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x6e31dd6b // fmul v11.4s, v11.4s, v17.4s
+	FMOVQ 48(R5), F19
+	WORD $0x6e33dd6b // fmul v11.4s, v11.4s, v19.4s
+	CBZ R6, put21
+	FMOVQ 0(R6), F18
+	WORD $0x4e32d508 // fadd v8.4s, v8.4s, v18.4s
+	FMOVQ 16(R6), F19
+	WORD $0x4e33d529 // fadd v9.4s, v9.4s, v19.4s
+	FMOVQ 32(R6), F18
+	WORD $0x4e32d54a // fadd v10.4s, v10.4s, v18.4s
+	FMOVQ 48(R6), F19
+	WORD $0x4e33d56b // fadd v11.4s, v11.4s, v19.4s
+put21:
+	FSTPQ (F8, F9), 0(R8)
+	FSTPQ (F10, F11), 32(R8)
+	CMP $16, R2
+	BEQ done20
+	MOVD R2, R9
+	MOVD R0, R10
+loop22:
+	CMP $1, R9
+	BLT done23
+	MOVWU.P 4(R8), R11
+	MOVW.P R11, 4(R10)
+	SUB $1, R9
+	B loop22
+done23:
+done20:
+	ADD $4, R3
+	ADD $4, R4
+	ADD R1, R0
+	MOVD R0, R8
+	CMP $16, R2
+	BEQ whole24
+	MOVD R7, R8
+whole24:
+	VLD1R (R3), [V16.S4]
+	VLD1R (R4), [V17.S4]
+	WORD $0x4eb0858c // add v12.4s, v12.4s, v16.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x6e31dd8c // fmul v12.4s, v12.4s, v17.4s
+	FMOVQ 0(R5), F18
+	WORD $0x6e32dd8c // fmul v12.4s, v12.4s, v18.4s
+	WORD $0x4eb085ad // add v13.4s, v13.4s, v16.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x6e31ddad // fmul v13.4s, v13.4s, v17.4s
+	FMOVQ 16(R5), F19
+	WORD $0x6e33ddad // fmul v13.4s, v13.4s, v19.4s
+	WORD $0x4eb085ce // add v14.4s, v14.4s, v16.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x6e31ddce // fmul v14.4s, v14.4s, v17.4s
+	FMOVQ 32(R5), F18
+	WORD $0x6e32ddce // fmul v14.4s, v14.4s, v18.4s
+	WORD $0x4eb085ef // add v15.4s, v15.4s, v16.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x6e31ddef // fmul v15.4s, v15.4s, v17.4s
+	FMOVQ 48(R5), F19
+	WORD $0x6e33ddef // fmul v15.4s, v15.4s, v19.4s
+	CBZ R6, put26
+	FMOVQ 0(R6), F18
+	WORD $0x4e32d58c // fadd v12.4s, v12.4s, v18.4s
+	FMOVQ 16(R6), F19
+	WORD $0x4e33d5ad // fadd v13.4s, v13.4s, v19.4s
+	FMOVQ 32(R6), F18
+	WORD $0x4e32d5ce // fadd v14.4s, v14.4s, v18.4s
+	FMOVQ 48(R6), F19
+	WORD $0x4e33d5ef // fadd v15.4s, v15.4s, v19.4s
+put26:
+	FSTPQ (F12, F13), 0(R8)
+	FSTPQ (F14, F15), 32(R8)
+	CMP $16, R2
+	BEQ done25
+	MOVD R2, R9
+	MOVD R0, R10
+loop27:
+	CMP $1, R9
+	BLT done28
+	MOVWU.P 4(R8), R11
+	MOVW.P R11, 4(R10)
+	SUB $1, R9
+	B loop27
+done28:
+done25:
+	ADD $4, R3
+	ADD $4, R4
+	ADD R1, R0
+	RET
+
+// func sumAbsNEON
+TEXT ·sumAbsNEON(SB), NOSPLIT, $64-24
+	MOVD x+8(FP), R0
+	MOVD n+16(FP), R1
+	MOVD part+0(FP), R2
+chunk1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	MOVD $4096, R3
+	CMP R3, R1
+	CSEL LT, R1, R3, R3
+	SUB R3, R1
+loop2:
+	CMP $16, R3
+	BLT done3
+	FMOVQ 0(R0), F8
+	FMOVQ 16(R0), F9
+	FMOVQ 32(R0), F10
+	FMOVQ 48(R0), F11
+	WORD $0x4ea0f908 // fabs v8.4s, v8.4s
+	WORD $0x4ea0f929 // fabs v9.4s, v9.4s
+	WORD $0x4ea0f94a // fabs v10.4s, v10.4s
+	WORD $0x4ea0f96b // fabs v11.4s, v11.4s
+	WORD $0x0e61790c // fcvtl v12.2d, v8.2s
+	WORD $0x4e61790d // fcvtl2 v13.2d, v8.4s
+	WORD $0x4e6cd400 // fadd v0.2d, v0.2d, v12.2d
+	WORD $0x4e6dd421 // fadd v1.2d, v1.2d, v13.2d
+	WORD $0x0e61792c // fcvtl v12.2d, v9.2s
+	WORD $0x4e61792d // fcvtl2 v13.2d, v9.4s
+	WORD $0x4e6cd442 // fadd v2.2d, v2.2d, v12.2d
+	WORD $0x4e6dd463 // fadd v3.2d, v3.2d, v13.2d
+	WORD $0x0e61794c // fcvtl v12.2d, v10.2s
+	WORD $0x4e61794d // fcvtl2 v13.2d, v10.4s
+	WORD $0x4e6cd484 // fadd v4.2d, v4.2d, v12.2d
+	WORD $0x4e6dd4a5 // fadd v5.2d, v5.2d, v13.2d
+	WORD $0x0e61796c // fcvtl v12.2d, v11.2s
+	WORD $0x4e61796d // fcvtl2 v13.2d, v11.4s
+	WORD $0x4e6cd4c6 // fadd v6.2d, v6.2d, v12.2d
+	WORD $0x4e6dd4e7 // fadd v7.2d, v7.2d, v13.2d
+	ADD $64, R0
+	SUB $16, R3
+	B loop2
+done3:
+	CBZ R3, done4
+	MOVD $local64-64(SP), R4
+	VEOR V8.B16, V8.B16, V8.B16
+	FMOVQ F8, 0(R4)
+	FMOVQ F8, 16(R4)
+	FMOVQ F8, 32(R4)
+	FMOVQ F8, 48(R4)
+	MOVD R3, R5
+	MOVD R4, R6
+loop5:
+	CMP $1, R5
+	BLT done6
+	MOVWU.P 4(R0), R7
+	MOVW.P R7, 4(R6)
+	SUB $1, R5
+	B loop5
+done6:
+	MOVD R4, R0
+	FMOVQ 0(R0), F8
+	FMOVQ 16(R0), F9
+	FMOVQ 32(R0), F10
+	FMOVQ 48(R0), F11
+	WORD $0x4ea0f908 // fabs v8.4s, v8.4s
+	WORD $0x4ea0f929 // fabs v9.4s, v9.4s
+	WORD $0x4ea0f94a // fabs v10.4s, v10.4s
+	WORD $0x4ea0f96b // fabs v11.4s, v11.4s
+	WORD $0x0e61790c // fcvtl v12.2d, v8.2s
+	WORD $0x4e61790d // fcvtl2 v13.2d, v8.4s
+	WORD $0x4e6cd400 // fadd v0.2d, v0.2d, v12.2d
+	WORD $0x4e6dd421 // fadd v1.2d, v1.2d, v13.2d
+	WORD $0x0e61792c // fcvtl v12.2d, v9.2s
+	WORD $0x4e61792d // fcvtl2 v13.2d, v9.4s
+	WORD $0x4e6cd442 // fadd v2.2d, v2.2d, v12.2d
+	WORD $0x4e6dd463 // fadd v3.2d, v3.2d, v13.2d
+	WORD $0x0e61794c // fcvtl v12.2d, v10.2s
+	WORD $0x4e61794d // fcvtl2 v13.2d, v10.4s
+	WORD $0x4e6cd484 // fadd v4.2d, v4.2d, v12.2d
+	WORD $0x4e6dd4a5 // fadd v5.2d, v5.2d, v13.2d
+	WORD $0x0e61796c // fcvtl v12.2d, v11.2s
+	WORD $0x4e61796d // fcvtl2 v13.2d, v11.4s
+	WORD $0x4e6cd4c6 // fadd v6.2d, v6.2d, v12.2d
+	WORD $0x4e6dd4e7 // fadd v7.2d, v7.2d, v13.2d
+done4:
+	WORD $0x4e64d400 // fadd v0.2d, v0.2d, v4.2d
+	WORD $0x4e65d421 // fadd v1.2d, v1.2d, v5.2d
+	WORD $0x4e66d442 // fadd v2.2d, v2.2d, v6.2d
+	WORD $0x4e67d463 // fadd v3.2d, v3.2d, v7.2d
+	WORD $0x4e62d400 // fadd v0.2d, v0.2d, v2.2d
+	WORD $0x4e63d421 // fadd v1.2d, v1.2d, v3.2d
+	WORD $0x4e61d400 // fadd v0.2d, v0.2d, v1.2d
+	WORD $0x7e70d800 // faddp d0, v0.2d
+	FMOVD F0, 0(R2)
+	ADD $8, R2
+	CBNZ R1, chunk1
+	RET
+
+// func sumSquaresNEON
+TEXT ·sumSquaresNEON(SB), NOSPLIT, $64-24
+	MOVD x+8(FP), R0
+	MOVD n+16(FP), R1
+	MOVD part+0(FP), R2
+chunk1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	MOVD $4096, R3
+	CMP R3, R1
+	CSEL LT, R1, R3, R3
+	SUB R3, R1
+loop2:
+	CMP $16, R3
+	BLT done3
+	FMOVQ 0(R0), F8
+	FMOVQ 16(R0), F9
+	FMOVQ 32(R0), F10
+	FMOVQ 48(R0), F11
+	WORD $0x0e61790c // fcvtl v12.2d, v8.2s
+	WORD $0x4e61790d // fcvtl2 v13.2d, v8.4s
+	WORD $0x4e6ccd80 // fmla v0.2d, v12.2d, v12.2d
+	WORD $0x4e6dcda1 // fmla v1.2d, v13.2d, v13.2d
+	WORD $0x0e61792c // fcvtl v12.2d, v9.2s
+	WORD $0x4e61792d // fcvtl2 v13.2d, v9.4s
+	WORD $0x4e6ccd82 // fmla v2.2d, v12.2d, v12.2d
+	WORD $0x4e6dcda3 // fmla v3.2d, v13.2d, v13.2d
+	WORD $0x0e61794c // fcvtl v12.2d, v10.2s
+	WORD $0x4e61794d // fcvtl2 v13.2d, v10.4s
+	WORD $0x4e6ccd84 // fmla v4.2d, v12.2d, v12.2d
+	WORD $0x4e6dcda5 // fmla v5.2d, v13.2d, v13.2d
+	WORD $0x0e61796c // fcvtl v12.2d, v11.2s
+	WORD $0x4e61796d // fcvtl2 v13.2d, v11.4s
+	WORD $0x4e6ccd86 // fmla v6.2d, v12.2d, v12.2d
+	WORD $0x4e6dcda7 // fmla v7.2d, v13.2d, v13.2d
+	ADD $64, R0
+	SUB $16, R3
+	B loop2
+done3:
+	CBZ R3, done4
+	MOVD $local64-64(SP), R4
+	VEOR V8.B16, V8.B16, V8.B16
+	FMOVQ F8, 0(R4)
+	FMOVQ F8, 16(R4)
+	FMOVQ F8, 32(R4)
+	FMOVQ F8, 48(R4)
+	MOVD R3, R5
+	MOVD R4, R6
+loop5:
+	CMP $1, R5
+	BLT done6
+	MOVWU.P 4(R0), R7
+	MOVW.P R7, 4(R6)
+	SUB $1, R5
+	B loop5
+done6:
+	MOVD R4, R0
+	FMOVQ 0(R0), F8
+	FMOVQ 16(R0), F9
+	FMOVQ 32(R0), F10
+	FMOVQ 48(R0), F11
+	WORD $0x0e61790c // fcvtl v12.2d, v8.2s
+	WORD $0x4e61790d // fcvtl2 v13.2d, v8.4s
+	WORD $0x4e6ccd80 // fmla v0.2d, v12.2d, v12.2d
+	WORD $0x4e6dcda1 // fmla v1.2d, v13.2d, v13.2d
+	WORD $0x0e61792c // fcvtl v12.2d, v9.2s
+	WORD $0x4e61792d // fcvtl2 v13.2d, v9.4s
+	WORD $0x4e6ccd82 // fmla v2.2d, v12.2d, v12.2d
+	WORD $0x4e6dcda3 // fmla v3.2d, v13.2d, v13.2d
+	WORD $0x0e61794c // fcvtl v12.2d, v10.2s
+	WORD $0x4e61794d // fcvtl2 v13.2d, v10.4s
+	WORD $0x4e6ccd84 // fmla v4.2d, v12.2d, v12.2d
+	WORD $0x4e6dcda5 // fmla v5.2d, v13.2d, v13.2d
+	WORD $0x0e61796c // fcvtl v12.2d, v11.2s
+	WORD $0x4e61796d // fcvtl2 v13.2d, v11.4s
+	WORD $0x4e6ccd86 // fmla v6.2d, v12.2d, v12.2d
+	WORD $0x4e6dcda7 // fmla v7.2d, v13.2d, v13.2d
+done4:
+	WORD $0x4e64d400 // fadd v0.2d, v0.2d, v4.2d
+	WORD $0x4e65d421 // fadd v1.2d, v1.2d, v5.2d
+	WORD $0x4e66d442 // fadd v2.2d, v2.2d, v6.2d
+	WORD $0x4e67d463 // fadd v3.2d, v3.2d, v7.2d
+	WORD $0x4e62d400 // fadd v0.2d, v0.2d, v2.2d
+	WORD $0x4e63d421 // fadd v1.2d, v1.2d, v3.2d
+	WORD $0x4e61d400 // fadd v0.2d, v0.2d, v1.2d
+	WORD $0x7e70d800 // faddp d0, v0.2d
+	FMOVD F0, 0(R2)
+	ADD $8, R2
+	CBNZ R1, chunk1
+	RET
+
+// func quantizeRowsNEON
+TEXT ·quantizeRowsNEON(SB), NOSPLIT, $0-40
+	MOVD q+0(FP), R0
+	MOVD scale+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD $0x3727c5ac, R3
+	VDUP R3, V0.S4
+	MOVD $0x42fe0000, R3
+	VDUP R3, V1.S4
+	MOVD rows+24(FP), R3
+next1:
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	MOVD R2, R4
+	MOVD cols+32(FP), R5
+loop2:
+	CMP $16, R5
+	BLT done3
+	FMOVQ 0(R4), F6
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x6ea66442 // umax v2.4s, v2.4s, v6.4s
+	FMOVQ 16(R4), F6
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x6ea66463 // umax v3.4s, v3.4s, v6.4s
+	FMOVQ 32(R4), F6
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x6ea66484 // umax v4.4s, v4.4s, v6.4s
+	FMOVQ 48(R4), F6
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x6ea664a5 // umax v5.4s, v5.4s, v6.4s
+	ADD $64, R4
+	SUB $16, R5
+	B loop2
+done3:
+loop4:
+	CMP $4, R5
+	BLT done5
+	FMOVQ 0(R4), F6
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x6ea66442 // umax v2.4s, v2.4s, v6.4s
+	ADD $16, R4
+	SUB $4, R5
+	B loop4
+done5:
+loop6:
+	CMP $1, R5
+	BLT done7
+	FMOVS 0(R4), F6
+	WORD $0x4ea0f8c6 // fabs v6.4s, v6.4s
+	WORD $0x6ea66442 // umax v2.4s, v2.4s, v6.4s
+	ADD $4, R4
+	SUB $1, R5
+	B loop6
+done7:
+	WORD $0x6ea46442 // umax v2.4s, v2.4s, v4.4s
+	WORD $0x6ea56463 // umax v3.4s, v3.4s, v5.4s
+	WORD $0x6ea36442 // umax v2.4s, v2.4s, v3.4s
+	WORD $0x6eb0a842 // umaxv s2, v2.4s
+	WORD $0x6ea06442 // umax v2.4s, v2.4s, v0.4s
+	WORD $0x6e22fc26 // fdiv v6.4s, v1.4s, v2.4s
+	WORD $0x6e21fc42 // fdiv v2.4s, v2.4s, v1.4s
+	FMOVS F2, 0(R1)
+	VDUP V6.S[0], V6.S4
+	MOVD R2, R4
+	MOVD cols+32(FP), R5
+loop8:
+	CMP $16, R5
+	BLT done9
+	FMOVQ 0(R4), F7
+	FMOVQ 16(R4), F8
+	FMOVQ 32(R4), F9
+	FMOVQ 48(R4), F10
+	WORD $0x6e26dce7 // fmul v7.4s, v7.4s, v6.4s
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	WORD $0x6e26dd08 // fmul v8.4s, v8.4s, v6.4s
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x6e26dd29 // fmul v9.4s, v9.4s, v6.4s
+	WORD $0x4e21a929 // fcvtns v9.4s, v9.4s
+	WORD $0x6e26dd4a // fmul v10.4s, v10.4s, v6.4s
+	WORD $0x4e21a94a // fcvtns v10.4s, v10.4s
+	WORD $0x0e6148e7 // sqxtn v7.4h, v7.4s
+	WORD $0x4e614907 // sqxtn2 v7.8h, v8.4s
+	WORD $0x0e614929 // sqxtn v9.4h, v9.4s
+	WORD $0x4e614949 // sqxtn2 v9.8h, v10.4s
+	WORD $0x0e2148e7 // sqxtn v7.8b, v7.8h
+	WORD $0x4e214927 // sqxtn2 v7.16b, v9.8h
+	FMOVQ F7, 0(R0)
+	ADD $64, R4
+	ADD $16, R0
+	SUB $16, R5
+	B loop8
+done9:
+loop10:
+	CMP $1, R5
+	BLT done11
+	FMOVS 0(R4), F7
+	WORD $0x6e26dce7 // fmul v7.4s, v7.4s, v6.4s
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	FMOVS F7, R6
+	MOVB R6, (R0)
+	ADD $4, R4
+	ADD $1, R0
+	SUB $1, R5
+	B loop10
+done11:
+	ADD $4, R1
+	MOVD cols+32(FP), R4
+	LSL $2, R4
+	ADD R4, R2
+	SUBS $1, R3
+	BNE next1
+	RET
+
+// func ternaryNEON
+TEXT ·ternaryNEON(SB), NOSPLIT, $0-36
+	MOVD q+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD n+16(FP), R2
+	FMOVS cut1+24(FP), F0
+	VDUP V0.S[0], V0.S4
+	FMOVS cut2+28(FP), F1
+	VDUP V1.S[0], V1.S4
+	VEOR V2.B16, V2.B16, V2.B16
+loop1:
+	CMP $16, R2
+	BLT done2
+	FMOVQ 0(R1), F3
+	FMOVQ 16(R1), F4
+	FMOVQ 32(R1), F5
+	FMOVQ 48(R1), F6
+	WORD $0x4ea0f867 // fabs v7.4s, v3.4s
+	WORD $0x4f210463 // sshr v3.4s, v3.4s, #31
+	WORD $0x6e205863 // not v3.16b, v3.16b
+	WORD $0x6ea0e4e8 // fcmgt v8.4s, v7.4s, v0.4s
+	WORD $0x6ea1e4e9 // fcmgt v9.4s, v7.4s, v1.4s
+	WORD $0x4ea98508 // add v8.4s, v8.4s, v9.4s
+	WORD $0x6e231d08 // eor v8.16b, v8.16b, v3.16b
+	WORD $0x6ea38503 // sub v3.4s, v8.4s, v3.4s
+	WORD $0x6ea76442 // umax v2.4s, v2.4s, v7.4s
+	WORD $0x4ea0f887 // fabs v7.4s, v4.4s
+	WORD $0x4f210484 // sshr v4.4s, v4.4s, #31
+	WORD $0x6e205884 // not v4.16b, v4.16b
+	WORD $0x6ea0e4e8 // fcmgt v8.4s, v7.4s, v0.4s
+	WORD $0x6ea1e4e9 // fcmgt v9.4s, v7.4s, v1.4s
+	WORD $0x4ea98508 // add v8.4s, v8.4s, v9.4s
+	WORD $0x6e241d08 // eor v8.16b, v8.16b, v4.16b
+	WORD $0x6ea48504 // sub v4.4s, v8.4s, v4.4s
+	WORD $0x6ea76442 // umax v2.4s, v2.4s, v7.4s
+	WORD $0x4ea0f8a7 // fabs v7.4s, v5.4s
+	WORD $0x4f2104a5 // sshr v5.4s, v5.4s, #31
+	WORD $0x6e2058a5 // not v5.16b, v5.16b
+	WORD $0x6ea0e4e8 // fcmgt v8.4s, v7.4s, v0.4s
+	WORD $0x6ea1e4e9 // fcmgt v9.4s, v7.4s, v1.4s
+	WORD $0x4ea98508 // add v8.4s, v8.4s, v9.4s
+	WORD $0x6e251d08 // eor v8.16b, v8.16b, v5.16b
+	WORD $0x6ea58505 // sub v5.4s, v8.4s, v5.4s
+	WORD $0x6ea76442 // umax v2.4s, v2.4s, v7.4s
+	WORD $0x4ea0f8c7 // fabs v7.4s, v6.4s
+	WORD $0x4f2104c6 // sshr v6.4s, v6.4s, #31
+	WORD $0x6e2058c6 // not v6.16b, v6.16b
+	WORD $0x6ea0e4e8 // fcmgt v8.4s, v7.4s, v0.4s
+	WORD $0x6ea1e4e9 // fcmgt v9.4s, v7.4s, v1.4s
+	WORD $0x4ea98508 // add v8.4s, v8.4s, v9.4s
+	WORD $0x6e261d08 // eor v8.16b, v8.16b, v6.16b
+	WORD $0x6ea68506 // sub v6.4s, v8.4s, v6.4s
+	WORD $0x6ea76442 // umax v2.4s, v2.4s, v7.4s
+	WORD $0x0e614863 // sqxtn v3.4h, v3.4s
+	WORD $0x4e614883 // sqxtn2 v3.8h, v4.4s
+	WORD $0x0e6148a5 // sqxtn v5.4h, v5.4s
+	WORD $0x4e6148c5 // sqxtn2 v5.8h, v6.4s
+	WORD $0x0e214863 // sqxtn v3.8b, v3.8h
+	WORD $0x4e2148a3 // sqxtn2 v3.16b, v5.8h
+	FMOVQ F3, 0(R0)
+	ADD $64, R1
+	ADD $16, R0
+	SUB $16, R2
+	B loop1
+done2:
+loop3:
+	CMP $1, R2
+	BLT done4
+	FMOVS 0(R1), F3
+	WORD $0x4ea0f864 // fabs v4.4s, v3.4s
+	WORD $0x4f210463 // sshr v3.4s, v3.4s, #31
+	WORD $0x6e205863 // not v3.16b, v3.16b
+	WORD $0x6ea0e485 // fcmgt v5.4s, v4.4s, v0.4s
+	WORD $0x6ea1e486 // fcmgt v6.4s, v4.4s, v1.4s
+	WORD $0x4ea684a5 // add v5.4s, v5.4s, v6.4s
+	WORD $0x6e231ca5 // eor v5.16b, v5.16b, v3.16b
+	WORD $0x6ea384a3 // sub v3.4s, v5.4s, v3.4s
+	WORD $0x6ea46442 // umax v2.4s, v2.4s, v4.4s
+	FMOVS F3, R3
+	MOVB R3, (R0)
+	ADD $4, R1
+	ADD $1, R0
+	SUB $1, R2
+	B loop3
+done4:
+	WORD $0x6eb0a842 // umaxv s2, v2.4s
+	FMOVS F2, R3
+	MOVW R3, ret+32(FP)
+	RET
+
+// func signsNEON
+TEXT ·signsNEON(SB), NOSPLIT, $80-44
+	MOVD q+0(FP), R0
+	MOVD w+16(FP), R1
+	FMOVS cut+32(FP), F0
+	VDUP V0.S[0], V0.S4
+	VEOR V1.B16, V1.B16, V1.B16
+	MOVD n+24(FP), R2
+	MOVD part+8(FP), R3
+chunk1:
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	MOVD $4096, R4
+	CMP R4, R2
+	CSEL LT, R2, R4, R4
+	SUB R4, R2
+loop2:
+	CMP $16, R4
+	BLT done3
+	FMOVQ 0(R1), F10
+	FMOVQ 16(R1), F11
+	FMOVQ 32(R1), F12
+	FMOVQ 48(R1), F13
+	WORD $0x4ea0f94e // fabs v14.4s, v10.4s
+	WORD $0x4f21054a // sshr v10.4s, v10.4s, #31
+	WORD $0x6e20594a // not v10.16b, v10.16b
+	WORD $0x6ea0e5cf // fcmgt v15.4s, v14.4s, v0.4s
+	WORD $0x4e2f1dce // and v14.16b, v14.16b, v15.16b
+	WORD $0x6e2a1def // eor v15.16b, v15.16b, v10.16b
+	WORD $0x6eaa85ea // sub v10.4s, v15.4s, v10.4s
+	WORD $0x4ea0b950 // abs v16.4s, v10.4s
+	WORD $0x4eb08421 // add v1.4s, v1.4s, v16.4s
+	WORD $0x4ea0f970 // fabs v16.4s, v11.4s
+	WORD $0x4f21056b // sshr v11.4s, v11.4s, #31
+	WORD $0x6e20596b // not v11.16b, v11.16b
+	WORD $0x6ea0e611 // fcmgt v17.4s, v16.4s, v0.4s
+	WORD $0x4e311e10 // and v16.16b, v16.16b, v17.16b
+	WORD $0x6e2b1e31 // eor v17.16b, v17.16b, v11.16b
+	WORD $0x6eab862b // sub v11.4s, v17.4s, v11.4s
+	WORD $0x4ea0b972 // abs v18.4s, v11.4s
+	WORD $0x4eb28421 // add v1.4s, v1.4s, v18.4s
+	WORD $0x4ea0f992 // fabs v18.4s, v12.4s
+	WORD $0x4f21058c // sshr v12.4s, v12.4s, #31
+	WORD $0x6e20598c // not v12.16b, v12.16b
+	WORD $0x6ea0e653 // fcmgt v19.4s, v18.4s, v0.4s
+	WORD $0x4e331e52 // and v18.16b, v18.16b, v19.16b
+	WORD $0x6e2c1e73 // eor v19.16b, v19.16b, v12.16b
+	WORD $0x6eac866c // sub v12.4s, v19.4s, v12.4s
+	WORD $0x4ea0b994 // abs v20.4s, v12.4s
+	WORD $0x4eb48421 // add v1.4s, v1.4s, v20.4s
+	WORD $0x4ea0f9b4 // fabs v20.4s, v13.4s
+	WORD $0x4f2105ad // sshr v13.4s, v13.4s, #31
+	WORD $0x6e2059ad // not v13.16b, v13.16b
+	WORD $0x6ea0e695 // fcmgt v21.4s, v20.4s, v0.4s
+	WORD $0x4e351e94 // and v20.16b, v20.16b, v21.16b
+	WORD $0x6e2d1eb5 // eor v21.16b, v21.16b, v13.16b
+	WORD $0x6ead86ad // sub v13.4s, v21.4s, v13.4s
+	WORD $0x4ea0b9b6 // abs v22.4s, v13.4s
+	WORD $0x4eb68421 // add v1.4s, v1.4s, v22.4s
+	WORD $0x0e6179d6 // fcvtl v22.2d, v14.2s
+	WORD $0x4e6179d7 // fcvtl2 v23.2d, v14.4s
+	WORD $0x4e76d442 // fadd v2.2d, v2.2d, v22.2d
+	WORD $0x4e77d463 // fadd v3.2d, v3.2d, v23.2d
+	WORD $0x0e617a16 // fcvtl v22.2d, v16.2s
+	WORD $0x4e617a17 // fcvtl2 v23.2d, v16.4s
+	WORD $0x4e76d484 // fadd v4.2d, v4.2d, v22.2d
+	WORD $0x4e77d4a5 // fadd v5.2d, v5.2d, v23.2d
+	WORD $0x0e617a56 // fcvtl v22.2d, v18.2s
+	WORD $0x4e617a57 // fcvtl2 v23.2d, v18.4s
+	WORD $0x4e76d4c6 // fadd v6.2d, v6.2d, v22.2d
+	WORD $0x4e77d4e7 // fadd v7.2d, v7.2d, v23.2d
+	WORD $0x0e617a96 // fcvtl v22.2d, v20.2s
+	WORD $0x4e617a97 // fcvtl2 v23.2d, v20.4s
+	WORD $0x4e76d508 // fadd v8.2d, v8.2d, v22.2d
+	WORD $0x4e77d529 // fadd v9.2d, v9.2d, v23.2d
+	WORD $0x0e61494a // sqxtn v10.4h, v10.4s
+	WORD $0x4e61496a // sqxtn2 v10.8h, v11.4s
+	WORD $0x0e61498c // sqxtn v12.4h, v12.4s
+	WORD $0x4e6149ac // sqxtn2 v12.8h, v13.4s
+	WORD $0x0e21494a // sqxtn v10.8b, v10.8h
+	WORD $0x4e21498a // sqxtn2 v10.16b, v12.8h
+	FMOVQ F10, 0(R0)
+	ADD $64, R1
+	ADD $16, R0
+	SUB $16, R4
+	B loop2
+done3:
+	CBZ R4, done4
+	MOVD R0, R5
+	MOVD $local16-16(SP), R6
+	MOVD R6, R0
+	MOVD $local80-80(SP), R6
+	VEOR V10.B16, V10.B16, V10.B16
+	FMOVQ F10, 0(R6)
+	FMOVQ F10, 16(R6)
+	FMOVQ F10, 32(R6)
+	FMOVQ F10, 48(R6)
+	MOVD R4, R7
+	MOVD R6, R8
+loop5:
+	CMP $1, R7
+	BLT done6
+	MOVWU.P 4(R1), R9
+	MOVW.P R9, 4(R8)
+	SUB $1, R7
+	B loop5
+done6:
+	MOVD R6, R1
+	FMOVQ 0(R1), F10
+	FMOVQ 16(R1), F11
+	FMOVQ 32(R1), F12
+	FMOVQ 48(R1), F13
+	WORD $0x4ea0f94e // fabs v14.4s, v10.4s
+	WORD $0x4f21054a // sshr v10.4s, v10.4s, #31
+	WORD $0x6e20594a // not v10.16b, v10.16b
+	WORD $0x6ea0e5cf // fcmgt v15.4s, v14.4s, v0.4s
+	WORD $0x4e2f1dce // and v14.16b, v14.16b, v15.16b
+	WORD $0x6e2a1def // eor v15.16b, v15.16b, v10.16b
+	WORD $0x6eaa85ea // sub v10.4s, v15.4s, v10.4s
+	WORD $0x4ea0b950 // abs v16.4s, v10.4s
+	WORD $0x4eb08421 // add v1.4s, v1.4s, v16.4s
+	WORD $0x4ea0f970 // fabs v16.4s, v11.4s
+	WORD $0x4f21056b // sshr v11.4s, v11.4s, #31
+	WORD $0x6e20596b // not v11.16b, v11.16b
+	WORD $0x6ea0e611 // fcmgt v17.4s, v16.4s, v0.4s
+	WORD $0x4e311e10 // and v16.16b, v16.16b, v17.16b
+	WORD $0x6e2b1e31 // eor v17.16b, v17.16b, v11.16b
+	WORD $0x6eab862b // sub v11.4s, v17.4s, v11.4s
+	WORD $0x4ea0b972 // abs v18.4s, v11.4s
+	WORD $0x4eb28421 // add v1.4s, v1.4s, v18.4s
+	WORD $0x4ea0f992 // fabs v18.4s, v12.4s
+	WORD $0x4f21058c // sshr v12.4s, v12.4s, #31
+	WORD $0x6e20598c // not v12.16b, v12.16b
+	WORD $0x6ea0e653 // fcmgt v19.4s, v18.4s, v0.4s
+	WORD $0x4e331e52 // and v18.16b, v18.16b, v19.16b
+	WORD $0x6e2c1e73 // eor v19.16b, v19.16b, v12.16b
+	WORD $0x6eac866c // sub v12.4s, v19.4s, v12.4s
+	WORD $0x4ea0b994 // abs v20.4s, v12.4s
+	WORD $0x4eb48421 // add v1.4s, v1.4s, v20.4s
+	WORD $0x4ea0f9b4 // fabs v20.4s, v13.4s
+	WORD $0x4f2105ad // sshr v13.4s, v13.4s, #31
+	WORD $0x6e2059ad // not v13.16b, v13.16b
+	WORD $0x6ea0e695 // fcmgt v21.4s, v20.4s, v0.4s
+	WORD $0x4e351e94 // and v20.16b, v20.16b, v21.16b
+	WORD $0x6e2d1eb5 // eor v21.16b, v21.16b, v13.16b
+	WORD $0x6ead86ad // sub v13.4s, v21.4s, v13.4s
+	WORD $0x4ea0b9b6 // abs v22.4s, v13.4s
+	WORD $0x4eb68421 // add v1.4s, v1.4s, v22.4s
+	WORD $0x0e6179d6 // fcvtl v22.2d, v14.2s
+	WORD $0x4e6179d7 // fcvtl2 v23.2d, v14.4s
+	WORD $0x4e76d442 // fadd v2.2d, v2.2d, v22.2d
+	WORD $0x4e77d463 // fadd v3.2d, v3.2d, v23.2d
+	WORD $0x0e617a16 // fcvtl v22.2d, v16.2s
+	WORD $0x4e617a17 // fcvtl2 v23.2d, v16.4s
+	WORD $0x4e76d484 // fadd v4.2d, v4.2d, v22.2d
+	WORD $0x4e77d4a5 // fadd v5.2d, v5.2d, v23.2d
+	WORD $0x0e617a56 // fcvtl v22.2d, v18.2s
+	WORD $0x4e617a57 // fcvtl2 v23.2d, v18.4s
+	WORD $0x4e76d4c6 // fadd v6.2d, v6.2d, v22.2d
+	WORD $0x4e77d4e7 // fadd v7.2d, v7.2d, v23.2d
+	WORD $0x0e617a96 // fcvtl v22.2d, v20.2s
+	WORD $0x4e617a97 // fcvtl2 v23.2d, v20.4s
+	WORD $0x4e76d508 // fadd v8.2d, v8.2d, v22.2d
+	WORD $0x4e77d529 // fadd v9.2d, v9.2d, v23.2d
+	WORD $0x0e61494a // sqxtn v10.4h, v10.4s
+	WORD $0x4e61496a // sqxtn2 v10.8h, v11.4s
+	WORD $0x0e61498c // sqxtn v12.4h, v12.4s
+	WORD $0x4e6149ac // sqxtn2 v12.8h, v13.4s
+	WORD $0x0e21494a // sqxtn v10.8b, v10.8h
+	WORD $0x4e21498a // sqxtn2 v10.16b, v12.8h
+	FMOVQ F10, 0(R0)
+	MOVD R4, R6
+loop7:
+	CMP $1, R6
+	BLT done8
+	MOVBU.P 1(R0), R7
+	MOVB.P R7, 1(R5)
+	SUB $1, R6
+	B loop7
+done8:
+done4:
+	WORD $0x4e66d442 // fadd v2.2d, v2.2d, v6.2d
+	WORD $0x4e67d463 // fadd v3.2d, v3.2d, v7.2d
+	WORD $0x4e68d484 // fadd v4.2d, v4.2d, v8.2d
+	WORD $0x4e69d4a5 // fadd v5.2d, v5.2d, v9.2d
+	WORD $0x4e64d442 // fadd v2.2d, v2.2d, v4.2d
+	WORD $0x4e65d463 // fadd v3.2d, v3.2d, v5.2d
+	WORD $0x4e63d442 // fadd v2.2d, v2.2d, v3.2d
+	WORD $0x7e70d842 // faddp d2, v2.2d
+	FMOVD F2, 0(R3)
+	ADD $8, R3
+	CBNZ R2, chunk1
+	WORD $0x4eb1b821 // addv s1, v1.4s
+	FMOVS F1, R4
+	MOVW R4, ret+40(FP)
+	RET
+
+// func encodeNEON
+TEXT ·encodeNEON(SB), NOSPLIT, $0-36
+	MOVD q+0(FP), R0
+	MOVD w+8(FP), R1
+	MOVD n+16(FP), R2
+	FMOVS scale+24(FP), F0
+	VDUP V0.S[0], V0.S4
+	FMOVS top+28(FP), F1
+	VDUP V1.S[0], V1.S4
+	MOVD $0x80000000, R3
+	VDUP R3, V2.S4
+	VEOR V3.B16, V3.B16, V3.B16
+	WORD $0x6e211c42 // eor v2.16b, v2.16b, v1.16b
+loop1:
+	CMP $16, R2
+	BLT done2
+	FMOVQ 0(R1), F4
+	FMOVQ 16(R1), F5
+	FMOVQ 32(R1), F6
+	FMOVQ 48(R1), F7
+	WORD $0x4ea0f888 // fabs v8.4s, v4.4s
+	WORD $0x6ea86463 // umax v3.4s, v3.4s, v8.4s
+	WORD $0x6e20fc84 // fdiv v4.4s, v4.4s, v0.4s
+	WORD $0x4ea1f484 // fmin v4.4s, v4.4s, v1.4s
+	WORD $0x4e22f484 // fmax v4.4s, v4.4s, v2.4s
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	WORD $0x4ea0f8a8 // fabs v8.4s, v5.4s
+	WORD $0x6ea86463 // umax v3.4s, v3.4s, v8.4s
+	WORD $0x6e20fca5 // fdiv v5.4s, v5.4s, v0.4s
+	WORD $0x4ea1f4a5 // fmin v5.4s, v5.4s, v1.4s
+	WORD $0x4e22f4a5 // fmax v5.4s, v5.4s, v2.4s
+	WORD $0x4e21a8a5 // fcvtns v5.4s, v5.4s
+	WORD $0x4ea0f8c8 // fabs v8.4s, v6.4s
+	WORD $0x6ea86463 // umax v3.4s, v3.4s, v8.4s
+	WORD $0x6e20fcc6 // fdiv v6.4s, v6.4s, v0.4s
+	WORD $0x4ea1f4c6 // fmin v6.4s, v6.4s, v1.4s
+	WORD $0x4e22f4c6 // fmax v6.4s, v6.4s, v2.4s
+	WORD $0x4e21a8c6 // fcvtns v6.4s, v6.4s
+	WORD $0x4ea0f8e8 // fabs v8.4s, v7.4s
+	WORD $0x6ea86463 // umax v3.4s, v3.4s, v8.4s
+	WORD $0x6e20fce7 // fdiv v7.4s, v7.4s, v0.4s
+	WORD $0x4ea1f4e7 // fmin v7.4s, v7.4s, v1.4s
+	WORD $0x4e22f4e7 // fmax v7.4s, v7.4s, v2.4s
+	WORD $0x4e21a8e7 // fcvtns v7.4s, v7.4s
+	WORD $0x0e614884 // sqxtn v4.4h, v4.4s
+	WORD $0x4e6148a4 // sqxtn2 v4.8h, v5.4s
+	WORD $0x0e6148c6 // sqxtn v6.4h, v6.4s
+	WORD $0x4e6148e6 // sqxtn2 v6.8h, v7.4s
+	WORD $0x0e214884 // sqxtn v4.8b, v4.8h
+	WORD $0x4e2148c4 // sqxtn2 v4.16b, v6.8h
+	FMOVQ F4, 0(R0)
+	ADD $64, R1
+	ADD $16, R0
+	SUB $16, R2
+	B loop1
+done2:
+loop3:
+	CMP $1, R2
+	BLT done4
+	FMOVS 0(R1), F4
+	WORD $0x4ea0f885 // fabs v5.4s, v4.4s
+	WORD $0x6ea56463 // umax v3.4s, v3.4s, v5.4s
+	WORD $0x6e20fc84 // fdiv v4.4s, v4.4s, v0.4s
+	WORD $0x4ea1f484 // fmin v4.4s, v4.4s, v1.4s
+	WORD $0x4e22f484 // fmax v4.4s, v4.4s, v2.4s
+	WORD $0x4e21a884 // fcvtns v4.4s, v4.4s
+	FMOVS F4, R3
+	MOVB R3, (R0)
+	ADD $4, R1
+	ADD $1, R0
+	SUB $1, R2
+	B loop3
+done4:
+	WORD $0x6eb0a863 // umaxv s3, v3.4s
+	FMOVS F3, R3
+	MOVW R3, ret+32(FP)
+	RET
+
+// func dequantizeNEON
+TEXT ·dequantizeNEON(SB), NOSPLIT, $0-48
+	MOVD y+0(FP), R0
+	MOVD q+8(FP), R1
+	MOVD scale+16(FP), R2
+	MOVD step+40(FP), R3
+	LSL $2, R3
+	MOVD rows+24(FP), R4
+next1:
+	VLD1R (R2), [V0.S4]
+	MOVD cols+32(FP), R5
+loop2:
+	CMP $16, R5
+	BLT done3
+	FMOVQ 0(R1), F1
+	WORD $0x4f08a423 // sxtl2 v3.8h, v1.16b
+	WORD $0x0f08a421 // sxtl v1.8h, v1.8b
+	WORD $0x4f10a422 // sxtl2 v2.4s, v1.8h
+	WORD $0x0f10a421 // sxtl v1.4s, v1.4h
+	WORD $0x4f10a464 // sxtl2 v4.4s, v3.8h
+	WORD $0x0f10a463 // sxtl v3.4s, v3.4h
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	FMOVQ F2, 16(R0)
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	FMOVQ F3, 32(R0)
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x6e20dc84 // fmul v4.4s, v4.4s, v0.4s
+	FMOVQ F4, 48(R0)
+	ADD $64, R0
+	ADD $16, R1
+	SUB $16, R5
+	B loop2
+done3:
+loop4:
+	CMP $1, R5
+	BLT done5
+	MOVB (R1), R6
+	FMOVS R6, F1
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVS F1, 0(R0)
+	ADD $4, R0
+	ADD $1, R1
+	SUB $1, R5
+	B loop4
+done5:
+	ADD R3, R2
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func lsqNEON
+TEXT ·lsqNEON(SB), NOSPLIT, $128-40
+	MOVD dq+8(FP), R0
+	MOVD w+16(FP), R1
+	FMOVS scale+32(FP), F0
+	VDUP V0.S[0], V0.S4
+	FMOVS top+36(FP), F1
+	VDUP V1.S[0], V1.S4
+	MOVD $0x80000000, R2
+	VDUP R2, V2.S4
+	MOVD n+24(FP), R2
+	MOVD part+0(FP), R3
+chunk1:
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	MOVD $4096, R4
+	CMP R4, R2
+	CSEL LT, R2, R4, R4
+	SUB R4, R2
+loop2:
+	CMP $16, R4
+	BLT done3
+	FMOVQ 0(R1), F11
+	FMOVQ 16(R1), F12
+	FMOVQ 32(R1), F13
+	FMOVQ 48(R1), F14
+	WORD $0x6e20fd6b // fdiv v11.4s, v11.4s, v0.4s
+	WORD $0x4e21896f // frintn v15.4s, v11.4s
+	WORD $0x4eabd5ef // fsub v15.4s, v15.4s, v11.4s
+	WORD $0x4ea0f970 // fabs v16.4s, v11.4s
+	WORD $0x6e21e610 // fcmge v16.4s, v16.4s, v1.4s
+	WORD $0x4e221d71 // and v17.16b, v11.16b, v2.16b
+	WORD $0x4ea11e31 // orr v17.16b, v17.16b, v1.16b
+	WORD $0x6e6f1e30 // bsl v16.16b, v17.16b, v15.16b
+	FMOVQ 0(R0), F18
+	WORD $0x6e30de4b // fmul v11.4s, v18.4s, v16.4s
+	WORD $0x6e20fd8c // fdiv v12.4s, v12.4s, v0.4s
+	WORD $0x4e21898f // frintn v15.4s, v12.4s
+	WORD $0x4eacd5ef // fsub v15.4s, v15.4s, v12.4s
+	WORD $0x4ea0f990 // fabs v16.4s, v12.4s
+	WORD $0x6e21e610 // fcmge v16.4s, v16.4s, v1.4s
+	WORD $0x4e221d91 // and v17.16b, v12.16b, v2.16b
+	WORD $0x4ea11e31 // orr v17.16b, v17.16b, v1.16b
+	WORD $0x6e6f1e30 // bsl v16.16b, v17.16b, v15.16b
+	FMOVQ 16(R0), F18
+	WORD $0x6e30de4c // fmul v12.4s, v18.4s, v16.4s
+	WORD $0x6e20fdad // fdiv v13.4s, v13.4s, v0.4s
+	WORD $0x4e2189af // frintn v15.4s, v13.4s
+	WORD $0x4eadd5ef // fsub v15.4s, v15.4s, v13.4s
+	WORD $0x4ea0f9b0 // fabs v16.4s, v13.4s
+	WORD $0x6e21e610 // fcmge v16.4s, v16.4s, v1.4s
+	WORD $0x4e221db1 // and v17.16b, v13.16b, v2.16b
+	WORD $0x4ea11e31 // orr v17.16b, v17.16b, v1.16b
+	WORD $0x6e6f1e30 // bsl v16.16b, v17.16b, v15.16b
+	FMOVQ 32(R0), F18
+	WORD $0x6e30de4d // fmul v13.4s, v18.4s, v16.4s
+	WORD $0x6e20fdce // fdiv v14.4s, v14.4s, v0.4s
+	WORD $0x4e2189cf // frintn v15.4s, v14.4s
+	WORD $0x4eaed5ef // fsub v15.4s, v15.4s, v14.4s
+	WORD $0x4ea0f9d0 // fabs v16.4s, v14.4s
+	WORD $0x6e21e610 // fcmge v16.4s, v16.4s, v1.4s
+	WORD $0x4e221dd1 // and v17.16b, v14.16b, v2.16b
+	WORD $0x4ea11e31 // orr v17.16b, v17.16b, v1.16b
+	WORD $0x6e6f1e30 // bsl v16.16b, v17.16b, v15.16b
+	FMOVQ 48(R0), F18
+	WORD $0x6e30de4e // fmul v14.4s, v18.4s, v16.4s
+	WORD $0x0e61796f // fcvtl v15.2d, v11.2s
+	WORD $0x4e617970 // fcvtl2 v16.2d, v11.4s
+	WORD $0x4e6fd463 // fadd v3.2d, v3.2d, v15.2d
+	WORD $0x4e70d484 // fadd v4.2d, v4.2d, v16.2d
+	WORD $0x0e61798f // fcvtl v15.2d, v12.2s
+	WORD $0x4e617990 // fcvtl2 v16.2d, v12.4s
+	WORD $0x4e6fd4a5 // fadd v5.2d, v5.2d, v15.2d
+	WORD $0x4e70d4c6 // fadd v6.2d, v6.2d, v16.2d
+	WORD $0x0e6179af // fcvtl v15.2d, v13.2s
+	WORD $0x4e6179b0 // fcvtl2 v16.2d, v13.4s
+	WORD $0x4e6fd4e7 // fadd v7.2d, v7.2d, v15.2d
+	WORD $0x4e70d508 // fadd v8.2d, v8.2d, v16.2d
+	WORD $0x0e6179cf // fcvtl v15.2d, v14.2s
+	WORD $0x4e6179d0 // fcvtl2 v16.2d, v14.4s
+	WORD $0x4e6fd529 // fadd v9.2d, v9.2d, v15.2d
+	WORD $0x4e70d54a // fadd v10.2d, v10.2d, v16.2d
+	ADD $64, R1
+	ADD $64, R0
+	SUB $16, R4
+	B loop2
+done3:
+	CBZ R4, done4
+	MOVD $local64-64(SP), R5
+	VEOR V11.B16, V11.B16, V11.B16
+	FMOVQ F11, 0(R5)
+	FMOVQ F11, 16(R5)
+	FMOVQ F11, 32(R5)
+	FMOVQ F11, 48(R5)
+	MOVD R4, R6
+	MOVD R5, R7
+loop5:
+	CMP $1, R6
+	BLT done6
+	MOVWU.P 4(R1), R8
+	MOVW.P R8, 4(R7)
+	SUB $1, R6
+	B loop5
+done6:
+	MOVD R5, R1
+	MOVD $local128-128(SP), R5
+	VEOR V11.B16, V11.B16, V11.B16
+	FMOVQ F11, 0(R5)
+	FMOVQ F11, 16(R5)
+	FMOVQ F11, 32(R5)
+	FMOVQ F11, 48(R5)
+	MOVD R4, R6
+	MOVD R5, R7
+loop7:
+	CMP $1, R6
+	BLT done8
+	MOVWU.P 4(R0), R8
+	MOVW.P R8, 4(R7)
+	SUB $1, R6
+	B loop7
+done8:
+	MOVD R5, R0
+	FMOVQ 0(R1), F11
+	FMOVQ 16(R1), F12
+	FMOVQ 32(R1), F13
+	FMOVQ 48(R1), F14
+	WORD $0x6e20fd6b // fdiv v11.4s, v11.4s, v0.4s
+	WORD $0x4e21896f // frintn v15.4s, v11.4s
+	WORD $0x4eabd5ef // fsub v15.4s, v15.4s, v11.4s
+	WORD $0x4ea0f970 // fabs v16.4s, v11.4s
+	WORD $0x6e21e610 // fcmge v16.4s, v16.4s, v1.4s
+	WORD $0x4e221d71 // and v17.16b, v11.16b, v2.16b
+	WORD $0x4ea11e31 // orr v17.16b, v17.16b, v1.16b
+	WORD $0x6e6f1e30 // bsl v16.16b, v17.16b, v15.16b
+	FMOVQ 0(R0), F18
+	WORD $0x6e30de4b // fmul v11.4s, v18.4s, v16.4s
+	WORD $0x6e20fd8c // fdiv v12.4s, v12.4s, v0.4s
+	WORD $0x4e21898f // frintn v15.4s, v12.4s
+	WORD $0x4eacd5ef // fsub v15.4s, v15.4s, v12.4s
+	WORD $0x4ea0f990 // fabs v16.4s, v12.4s
+	WORD $0x6e21e610 // fcmge v16.4s, v16.4s, v1.4s
+	WORD $0x4e221d91 // and v17.16b, v12.16b, v2.16b
+	WORD $0x4ea11e31 // orr v17.16b, v17.16b, v1.16b
+	WORD $0x6e6f1e30 // bsl v16.16b, v17.16b, v15.16b
+	FMOVQ 16(R0), F18
+	WORD $0x6e30de4c // fmul v12.4s, v18.4s, v16.4s
+	WORD $0x6e20fdad // fdiv v13.4s, v13.4s, v0.4s
+	WORD $0x4e2189af // frintn v15.4s, v13.4s
+	WORD $0x4eadd5ef // fsub v15.4s, v15.4s, v13.4s
+	WORD $0x4ea0f9b0 // fabs v16.4s, v13.4s
+	WORD $0x6e21e610 // fcmge v16.4s, v16.4s, v1.4s
+	WORD $0x4e221db1 // and v17.16b, v13.16b, v2.16b
+	WORD $0x4ea11e31 // orr v17.16b, v17.16b, v1.16b
+	WORD $0x6e6f1e30 // bsl v16.16b, v17.16b, v15.16b
+	FMOVQ 32(R0), F18
+	WORD $0x6e30de4d // fmul v13.4s, v18.4s, v16.4s
+	WORD $0x6e20fdce // fdiv v14.4s, v14.4s, v0.4s
+	WORD $0x4e2189cf // frintn v15.4s, v14.4s
+	WORD $0x4eaed5ef // fsub v15.4s, v15.4s, v14.4s
+	WORD $0x4ea0f9d0 // fabs v16.4s, v14.4s
+	WORD $0x6e21e610 // fcmge v16.4s, v16.4s, v1.4s
+	WORD $0x4e221dd1 // and v17.16b, v14.16b, v2.16b
+	WORD $0x4ea11e31 // orr v17.16b, v17.16b, v1.16b
+	WORD $0x6e6f1e30 // bsl v16.16b, v17.16b, v15.16b
+	FMOVQ 48(R0), F18
+	WORD $0x6e30de4e // fmul v14.4s, v18.4s, v16.4s
+	WORD $0x0e61796f // fcvtl v15.2d, v11.2s
+	WORD $0x4e617970 // fcvtl2 v16.2d, v11.4s
+	WORD $0x4e6fd463 // fadd v3.2d, v3.2d, v15.2d
+	WORD $0x4e70d484 // fadd v4.2d, v4.2d, v16.2d
+	WORD $0x0e61798f // fcvtl v15.2d, v12.2s
+	WORD $0x4e617990 // fcvtl2 v16.2d, v12.4s
+	WORD $0x4e6fd4a5 // fadd v5.2d, v5.2d, v15.2d
+	WORD $0x4e70d4c6 // fadd v6.2d, v6.2d, v16.2d
+	WORD $0x0e6179af // fcvtl v15.2d, v13.2s
+	WORD $0x4e6179b0 // fcvtl2 v16.2d, v13.4s
+	WORD $0x4e6fd4e7 // fadd v7.2d, v7.2d, v15.2d
+	WORD $0x4e70d508 // fadd v8.2d, v8.2d, v16.2d
+	WORD $0x0e6179cf // fcvtl v15.2d, v14.2s
+	WORD $0x4e6179d0 // fcvtl2 v16.2d, v14.4s
+	WORD $0x4e6fd529 // fadd v9.2d, v9.2d, v15.2d
+	WORD $0x4e70d54a // fadd v10.2d, v10.2d, v16.2d
+done4:
+	WORD $0x4e67d463 // fadd v3.2d, v3.2d, v7.2d
+	WORD $0x4e68d484 // fadd v4.2d, v4.2d, v8.2d
+	WORD $0x4e69d4a5 // fadd v5.2d, v5.2d, v9.2d
+	WORD $0x4e6ad4c6 // fadd v6.2d, v6.2d, v10.2d
+	WORD $0x4e65d463 // fadd v3.2d, v3.2d, v5.2d
+	WORD $0x4e66d484 // fadd v4.2d, v4.2d, v6.2d
+	WORD $0x4e64d463 // fadd v3.2d, v3.2d, v4.2d
+	WORD $0x7e70d863 // faddp d3, v3.2d
+	FMOVD F3, 0(R3)
+	ADD $8, R3
+	CBNZ R2, chunk1
+	RET

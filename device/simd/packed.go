@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -10,10 +10,8 @@ import (
 	"setun/internal/scratch"
 )
 
-const (
-	packedRows  = 8 // rows of activations of the largest tile
-	packedTiles = 9 // rows from which AMX pays
-)
+// packedRows is the rows of activations of the largest tile.
+const packedRows = 8
 
 // packed is a product with codes in panels. A task is a panel and some rows of activations, with all of the sums.
 type packed struct {
@@ -42,7 +40,7 @@ var packeds = sync.Pool{New: func() any {
 }}
 
 func (d *Device) PackedLinear(y, xq, xs, panels, ws, bias device.Mem, m, n, k, levels int) {
-	if d.tier == None || m <= 0 || n <= 0 || k <= 0 || y.IsZero() {
+	if !d.dots() || m <= 0 || n <= 0 || k <= 0 || y.IsZero() {
 		d.Device.PackedLinear(y, xq, xs, panels, ws, bias, m, n, k, levels)
 		return
 	}
@@ -55,9 +53,7 @@ func (d *Device) PackedLinear(y, xq, xs, panels, ws, bias device.Mem, m, n, k, l
 	p.blocks = device.PanelBlocks(k, levels)
 	p.depth = p.blocks * device.PanelDepth
 	plane := p.depth / levels
-	if d.tier == AMX && m >= packedTiles {
-		p.depth = ceil(p.depth, tileBytes) * tileBytes
-	}
+	p.depth = d.packedDepth(p.depth, m)
 	if len(ws0) == 1 {
 		for i := range p.same {
 			p.same[i] = ws0[0]
@@ -106,51 +102,8 @@ func (p *packed) panel(j, i, end int) {
 	panel := p.panels[j*p.blocks*size:][:p.blocks*size]
 	j *= device.PanelRows
 	cols := min(device.PanelRows, p.n-j)
-	if p.depth%tileBytes == 0 && p.tier == AMX && end-i >= packedTiles {
-		p.tiles(panel, i, end, j, cols)
-		return
-	}
 	for i < end {
-		rows := min(packedRows, end-i)
-		switch {
-		case p.tier >= VNNI && (rows > 1 || p.blocks <= 1<<15):
-			p.tile(packedVNNI[rows-1], panel, i, j, cols)
-		case rows < 4:
-			rows = 1
-			p.tile(packed1AVX2, panel, i, j, cols)
-		default:
-			rows = 4
-			for c := 0; c < cols; c += 8 {
-				p.tile(packed4AVX2, panel[4*c:], i, j+c, min(8, cols-c))
-			}
-		}
-		i += rows
-	}
-}
-
-// tiles computes rows [i, end) of activations, columns [j, j+cols), on AMX, from the panel at a byte a code.
-func (p *packed) tiles(panel []uint8, i, end, j, cols int) {
-	codes, sums := scratch.Get[uint8](device.PanelRows*p.depth), scratch.Get[int32](tileSums)
-	defer codes.Free()
-	defer sums.Free()
-	unpackPanelAVX512(&codes.X[0], &panel[0], p.blocks)
-	ws, bias, mode := &p.same[0], (*float32)(nil), overwrite
-	if len(p.ws) > 1 {
-		ws = &p.ws[j]
-	}
-	if p.bias != nil {
-		bias, mode = &p.bias[j], addBias
-	}
-	for i < end {
-		strips, high := max(1, (end-i)/tileRows), min(end-i, tileRows)
-		strips = min(strips, max(1, callGroups/p.depth))
-		kernel := qstrip32AMX
-		if high <= 16 {
-			kernel = qstrip16AMX
-		}
-		kernel(&p.y[i*p.n+j], p.n, &p.x[i*p.depth], p.depth, tileBytes, &codes.X[0], 4*device.PanelRows, p.depth/tileBytes,
-			&p.comp.X[i], &p.xs[i], ws, bias, mode, cols, high, strips, &shapes[high][0], &sums.X[0])
-		i += strips * high
+		i += p.rows(panel, i, end, j, cols)
 	}
 }
 
@@ -168,7 +121,3 @@ func (p *packed) tile(kernel packedKernel, panel []uint8, i, j, cols int) {
 
 type packedKernel func(y *float32, ldy int, x *int8, ldx int, panel *uint8, blocks int, comp *int32, xs, ws, bias *float32,
 	cols int)
-
-// By rows of activations.
-var packedVNNI = [packedRows]packedKernel{packed1VNNI, packed2VNNI, packed3VNNI, packed4VNNI, packed5VNNI, packed6VNNI,
-	packed7VNNI, packed8VNNI}

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -11,8 +11,8 @@ import (
 	"setun/internal/scratch"
 )
 
-// The quantized products are exact: VPDPBUSD sums four codes a lane in int32 (VPMADDWD in the lower tiers). Operand A
-// has rows, B columns; B is packed in panels, with 128 added to its codes. Every product takes two parallel loops: one
+// The quantized products are exact: VPDPBUSD sums four codes a lane in int32 (VPMADDWD in the lower tiers, SDOT on arm64).
+// Operand A has rows, B columns; B is packed in panels, with codeOffset added to its codes. Every product takes two parallel loops: one
 // prepares both operands, one multiplies, whole sums at a time, and scales them on the way to memory.
 const (
 	panelCols = 64
@@ -24,7 +24,7 @@ const (
 )
 
 func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
-	if d.tier == None || m <= 0 || n <= 0 || k <= 0 || y.IsZero() {
+	if !d.dots() || m <= 0 || n <= 0 || k <= 0 || y.IsZero() {
 		d.Device.QLinear(y, xq, xs, codes, ws, bias, m, n, k)
 		return
 	}
@@ -55,7 +55,7 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 }
 
 func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math, acc bool) {
-	if d.tier == None || m <= 0 || n <= 0 || k <= 0 || dx.IsZero() || ws.Len() == 0 {
+	if d.tier == None || math == device.MathInt8 && !d.dots() || m <= 0 || n <= 0 || k <= 0 || dx.IsZero() || ws.Len() == 0 {
 		d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, math, acc)
 		return
 	}
@@ -96,7 +96,7 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 }
 
 func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
-	if d.tier == None || m <= 0 || n <= 0 || k <= 0 || dw.IsZero() {
+	if d.tier == None || math == device.MathInt8 && !d.dots() || m <= 0 || n <= 0 || k <= 0 || dw.IsZero() {
 		d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, math)
 		return
 	}
@@ -169,7 +169,10 @@ func (o operands) compensate(lo, hi int) {
 			to := p.a[i*p.depth:][:p.depth]
 			clear(to[copy(to, row):])
 		}
-		p.comp.X[i] = -128 * o.d.sumCodes(row)
+		p.comp.X[i] = 0
+		if codeOffset != 0 {
+			p.comp.X[i] = -codeOffset * o.d.sumCodes(row)
+		}
 	}
 }
 
@@ -201,7 +204,7 @@ type qproduct struct {
 	// A is rows of depth codes, or with turned, blocks of [depth/4][blockRows][4], for AMX of [depth/64][tileRows][64].
 	a      []int8
 	turned bool
-	comp   scratch.Buf[int32] // -128 * the sum of a row
+	comp   scratch.Buf[int32] // -codeOffset * the sum of a row
 	b      scratch.Buf[uint8] // [panels][depth/4][panelCols][4]
 	cs     scratch.Buf[float32]
 	bias   scratch.Buf[float32]
@@ -214,10 +217,8 @@ var qproducts = sync.Pool{New: func() any { return new(qproduct) }}
 
 func (d *Device) newQProduct(m, n, k int) *qproduct {
 	p := qproducts.Get().(*qproduct)
-	p.m, p.n, p.k, p.depth, p.rows, p.panels = m, n, k, (k+3)&^3, blockRows, ceil(n, panelCols)
-	if d.tier == AMX {
-		p.depth, p.rows = (k+63)&^63, blockRowsAMX
-	}
+	p.m, p.n, p.k, p.panels = m, n, k, ceil(n, panelCols)
+	p.depth, p.rows = d.blockShape(k)
 	p.comp = scratch.Get[int32](ceil(m, blockRows) * blockRows)
 	p.b = scratch.Get[uint8](p.panels * panelCols * p.depth)
 	return p
@@ -260,7 +261,7 @@ func (p *qproduct) packRows(j int, codes []int8) {
 	whole, units := rows&^7, k/32
 	if units > 0 {
 		for r := 0; r < whole; r += 8 {
-			packRowsAVX2(&dst[4*r], &codes[r*k], k, units)
+			packRows8(&dst[4*r], &codes[r*k], k, units)
 		}
 	}
 	for r := range rows {
@@ -270,7 +271,7 @@ func (p *qproduct) packRows(j int, codes []int8) {
 		}
 		for l, c := range codes[r*k+from : (r+1)*k] {
 			l += from
-			dst[l/4*4*panelCols+4*r+l%4] = uint8(c) ^ 0x80
+			dst[l/4*4*panelCols+4*r+l%4] = uint8(c) ^ codeOffset
 		}
 	}
 }
@@ -284,7 +285,7 @@ func (p *qproduct) packCols(j int, codes []int8, ld, k int) {
 	step := max(1, callBytes/(4*panelCols))
 	if units > 0 {
 		for g := 0; g < groups; g += step {
-			packColsAVX2(&dst[g*4*panelCols], &codes[4*g*ld], ld, min(step, groups-g), units)
+			packCols16(&dst[g*4*panelCols], &codes[4*g*ld], ld, min(step, groups-g), units)
 		}
 	}
 	for l := range k {
@@ -293,7 +294,7 @@ func (p *qproduct) packCols(j int, codes []int8, ld, k int) {
 			from = 0
 		}
 		for c := from; c < cols; c++ {
-			dst[l/4*4*panelCols+4*c+l%4] = uint8(codes[l*ld+c]) ^ 0x80
+			dst[l/4*4*panelCols+4*c+l%4] = uint8(codes[l*ld+c]) ^ codeOffset
 		}
 	}
 }
@@ -322,11 +323,7 @@ func (q qblocks) run(lo, hi int) {
 		if q.byRow {
 			b, j = t/q.p.panels, t%q.p.panels
 		}
-		if q.d.tier == AMX {
-			q.p.blockAMX(b*q.p.rows, j*panelCols)
-		} else {
-			q.d.qblock(q.p, b*q.p.rows, j*panelCols)
-		}
+		q.d.block(q.p, b*q.p.rows, j*panelCols)
 	}
 }
 
@@ -338,34 +335,15 @@ func (d *Device) qblock(p *qproduct, i, j int) {
 		ars, aks = 4, 4*blockRows
 	}
 	b, groups := p.panel(j/panelCols), p.depth/4
-	width, high := panelCols, 6
-	if d.tier < VNNI {
-		high, width = 4, 16
-		if d.tier == AVX512 {
-			width = 32
-		}
-	}
+	width := d.tileCols()
 	for x := 0; x < cols; x += width {
 		bias := (*float32)(nil)
 		if p.mode == addBias {
 			bias = &p.bias.X[j+x]
 		}
 		for r := 0; r < rows; {
-			tiles, mr := (rows-r)/high, high
-			if tiles == 0 {
-				tiles, mr = 1, rows-r
-				if d.tier < VNNI {
-					tiles, mr = rows-r, 1
-				}
-			}
+			kernel, mr, tiles := d.qtile(rows - r)
 			tiles = min(tiles, max(1, callGroups/groups))
-			kernel := tiles1[d.tier]
-			switch {
-			case d.tier >= VNNI:
-				kernel = tilesVNNI[mr-1]
-			case mr == 4:
-				kernel = tiles4[d.tier]
-			}
 			kernel(&p.c[(i+r)*p.n+j+x], p.n, &a[r*ars], ars, aks, &b[4*x], groups, &p.comp.X[i+r], &p.rs[i+r],
 				&p.cs.X[j+x], bias, p.mode, min(width, cols-x), tiles)
 			r += tiles * mr
@@ -375,13 +353,6 @@ func (d *Device) qblock(p *qproduct, i, j int) {
 
 type tileKernel func(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32,
 	rs, cs, bias *float32, mode, cols, tiles int)
-
-// By rows, or by tier.
-var (
-	tilesVNNI = [...]tileKernel{qtile1VNNI, qtile2VNNI, qtile3VNNI, qtile4VNNI, qtile5VNNI, qtile6VNNI}
-	tiles1    = [AMX + 1]tileKernel{AVX2: qtile1AVX2, AVX512: qtile1AVX512}
-	tiles4    = [AMX + 1]tileKernel{AVX2: qtile4AVX2, AVX512: qtile4AVX512}
-)
 
 // qdot is QLinear for few rows: dot products with the rows of codes as they are.
 func (d *Device) qdot(y []float32, xq []int8, xs []float32, codes []int8, ws, bias []float32, m, n, k int) {
@@ -418,46 +389,6 @@ func (q qdots) run(lo, hi int) {
 	}
 }
 
-// qdots: sum[j] = x . codes[j], rows of codes of len(x).
-func (d *Device) qdots(sum []int32, x, codes []int8) {
-	k := len(x)
-	fast, deep := len(sum)&^3, k&^15
-	if d.tier >= VNNI {
-		deep = k
-		if fast > 0 {
-			qdotVNNI(&sum[0], &x[0], &codes[0], k, k, fast/4, -128*d.sumCodes(x))
-		}
-	} else if fast > 0 {
-		qdotAVX2(&sum[0], &x[0], &codes[0], k, deep, fast/4)
-	}
-	for j := range sum {
-		from, s := 0, int32(0)
-		if j < fast {
-			from, s = deep, sum[j]
-		}
-		row := codes[j*k:][:k]
-		for l := from; l < k; l++ {
-			s += int32(x[l]) * int32(row[l])
-		}
-		sum[j] = s
-	}
-}
-
-func (d *Device) sumCodes(x []int8) int32 {
-	if d.tier >= AVX512 {
-		return sumCodesAVX512(&x[0], len(x))
-	}
-	n := len(x) &^ 31
-	s := int32(0)
-	if n > 0 {
-		s = sumCodesAVX2(&x[0], n)
-	}
-	for _, c := range x[n:] {
-		s += int32(c)
-	}
-	return s
-}
-
 // gradScale gives the scale of a group and what to multiply by, from the bits of its largest magnitude. With NaN or Inf
 // the codes do not matter.
 func gradScale(bits uint32) (scale, s float32) {
@@ -467,40 +398,6 @@ func gradScale(bits uint32) (scale, s float32) {
 	}
 	a = max(a, device.GradFloor)
 	return a / 127, 127 / a
-}
-
-// gradRow quantizes h = x * ws, or x, to q, 0 beyond, and gives its scale and compensation.
-func (d *Device) gradRow(q []int8, x, ws []float32) (scale float32, comp int32) {
-	n := len(x)
-	var s float32
-	var sum int32
-	clear(q[n:])
-	switch {
-	case d.tier >= AVX512 && ws == nil:
-		scale, s = gradScale(gradRowMaxAVX512(&x[0], n))
-		sum = gradRowAVX512(&q[0], &x[0], n, s)
-	case d.tier >= AVX512:
-		scale, s = gradScale(gradRowMaxScaledAVX512(&x[0], &ws[0], n))
-		sum = gradRowScaledAVX512(&q[0], &x[0], &ws[0], n, s)
-	default:
-		fast := n &^ 31
-		if ws == nil {
-			scale, s = gradScale(gradRowMaxAVX2(&x[0], n))
-			sum = gradRowAVX2(&q[0], &x[0], fast, s)
-		} else {
-			scale, s = gradScale(gradRowMaxScaledAVX2(&x[0], &ws[0], n))
-			sum = gradRowScaledAVX2(&q[0], &x[0], &ws[0], fast, s)
-		}
-		for j := fast; j < n; j++ {
-			h := x[j]
-			if ws != nil {
-				h *= ws[j]
-			}
-			q[j] = roundCode(float32(h * s))
-			sum += int32(q[j])
-		}
-	}
-	return scale, -128 * sum
 }
 
 // roundCode is roundEven(v) for |v| < 128: the sum leaves it in the low bits of the significand.
@@ -522,8 +419,7 @@ func (d *Device) gradCols(p *qproduct, dy []float32, xq []int8, xs []float32) {
 	}
 	sums := p.comp.X[:n]
 	clear(sums)
-	if d.tier == AMX {
-		d.gradTiles(p, dy, xs, s.X)
+	if d.codeTiles(p, dy, xs, s.X) {
 		return
 	}
 	par.Each(d.Threads, groups, max(1, taskBytes/bytes), gradCodes{d, p, dy, xs, s.X}, gradCodes.run)
@@ -537,7 +433,7 @@ func (o operands) gradMaxima(lo, hi int) {
 	clear(mine.X)
 	for i := 4 * lo; i < min(4*hi, m); i += 4 {
 		if i+4 <= m {
-			wide(o.d, gradColMaxAVX512, gradColMaxAVX2)(&mine.X[0], &o.dy[i*n], n, &o.scale[i], n)
+			gradColMaxRoutine[o.d.width()](&mine.X[0], &o.dy[i*n], n, &o.scale[i], n)
 			continue
 		}
 		for e, v := range o.dy[i*n : m*n] {
@@ -572,7 +468,7 @@ func (q gradCodes) run(lo, hi int) {
 	q.p.mu.Lock()
 	defer q.p.mu.Unlock()
 	for j, v := range mine.X {
-		q.p.comp.X[j] -= 128 * v
+		q.p.comp.X[j] -= codeOffset * v
 	}
 }
 
@@ -580,11 +476,7 @@ func (q gradCodes) run(lo, hi int) {
 func (d *Device) gradGroup(p *qproduct, g int, sums []int32, dy, xs, s []float32) {
 	n := len(s)
 	if len(xs) == 4 {
-		codes := gradColAVX2
-		if d.tier >= AVX512 {
-			codes = gradColAVX512
-		}
-		codes(&p.word(0, g)[0], blockRows*p.depth, &sums[0], &dy[0], n, &xs[0], &s[0], n)
+		gradColRoutine[d.width()](&p.word(0, g)[0], blockRows*p.depth, &sums[0], &dy[0], n, &xs[0], &s[0], n)
 		return
 	}
 	for j := range n {

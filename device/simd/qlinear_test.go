@@ -1,4 +1,4 @@
-//go:build amd64 && linux
+//go:build (amd64 || arm64) && linux
 
 package simd
 
@@ -196,28 +196,17 @@ func TestQLinearNaN(t *testing.T) {
 	}
 }
 
+// A testedTile is a kernel for TestTiles.
+type testedTile struct {
+	name       string
+	rows, cols int
+	f          tileKernel
+}
+
 // Below: every routine against its Go twin, with operands of exactly the size that it may touch.
 
 func TestTiles(t *testing.T) {
-	type kernel struct {
-		name string
-		rows int
-		cols int
-		f    tileKernel
-	}
-	var kernels []kernel
-	if best >= AVX2 {
-		kernels = append(kernels, kernel{"1AVX2", 1, 16, qtile1AVX2}, kernel{"4AVX2", 4, 16, qtile4AVX2})
-	}
-	if best >= AVX512 {
-		kernels = append(kernels, kernel{"1AVX512", 1, 32, qtile1AVX512}, kernel{"4AVX512", 4, 32, qtile4AVX512})
-	}
-	if best >= VNNI {
-		for i, f := range tilesVNNI {
-			kernels = append(kernels, kernel{fmt.Sprint(i+1, "VNNI"), i + 1, 64, f})
-		}
-	}
-	for _, kn := range kernels {
+	for _, kn := range testedTiles() {
 		for cols := 1; cols <= kn.cols; cols++ {
 			groups, tiles, mode, turned := 1+cols%4, 1+cols%3, cols%3, cols%2 == 0
 			rows := tiles * kn.rows
@@ -243,7 +232,7 @@ func TestTiles(t *testing.T) {
 						sum := comp[i]
 						for g := range groups {
 							for l := range 4 {
-								sum += int32(a[i*ars+g*aks+l]) * int32(b[g*256+4*j+l])
+								sum += int32(a[i*ars+g*aks+l]) * (int32(int8(b[g*256+4*j+l]^codeOffset)) + codeOffset)
 							}
 						}
 						v := float32(float32(float32(sum)*rs[i]) * cs[j])
@@ -263,102 +252,18 @@ func TestTiles(t *testing.T) {
 	}
 }
 
-// TestStrips: the strips of AMX, all rows and columns, with A in rows and in tiles, B in panels of both widths.
-func TestStrips(t *testing.T) {
-	if best < AMX {
-		t.Skip("needs AMX")
-	}
-	for rows := 1; rows <= tileRows; rows++ {
-		for _, cols := range []int{1, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64} {
-			steps, strips, mode, tiled := 1+cols%3, 1, (rows+cols)%3, rows%2 == 0
-			if rows == tileRows {
-				strips = 1 + cols%3
-			}
-			places(t, fmt.Sprintf("%d rows, %d columns", rows, cols), func(p place) {
-				all, ld, bs := strips*rows, cols+3, 256
-				if cols <= 32 {
-					bs = 128
-				}
-				c := p.floats((all-1)*ld+cols, 1)
-				rs, cs, bias := p.floats(all, 1), p.floats(cols, 1), p.floats(cols, 1)
-				comp := guarded[int32](t, all, p.head)
-				for i := range comp {
-					comp[i] = int32(p.rng.Uint32())
-				}
-				ars, aks := steps*tileBytes, tileBytes
-				if tiled {
-					ars, aks = tileBytes, rows*tileBytes
-				}
-				a, b := p.codes(all*steps*tileBytes), guarded[uint8](t, (16*steps-1)*bs+max(bs, 4*cols), p.head)
-				for i := range b {
-					b[i] = uint8(p.rng.UintN(256))
-				}
-				at := func(i, l int) int8 {
-					if tiled {
-						return a[i/rows*rows*ars+i%rows*ars+l/tileBytes*aks+l%tileBytes]
-					}
-					return a[i*ars+l]
-				}
-				if tiled && strips > 1 {
-					return // strips of tiles are called one by one
-				}
-				want := slices.Clone(c)
-				for i := range all {
-					for j := range cols {
-						sum := comp[i]
-						for l := range steps * tileBytes {
-							sum += int32(at(i, l)) * int32(b[l/4*bs+4*j+l%4])
-						}
-						v := float32(float32(float32(sum)*rs[i]) * cs[j])
-						switch mode {
-						case addBias:
-							v += bias[j]
-						case accumulate:
-							v += want[i*ld+j]
-						}
-						want[i*ld+j] = v
-					}
-				}
-				kernel := qstrip32AMX
-				if rows <= 16 {
-					kernel = qstrip16AMX
-				}
-				kernel(&c[0], ld, &a[0], ars, aks, &b[0], bs, steps, &comp[0], &rs[0], &cs[0], &bias[0], mode, cols, rows, strips,
-					&shapes[rows][0], &make([]int32, tileSums)[0])
-				sameBits(t, "strip", c, want)
-			})
-		}
-	}
-}
-
-func TestTurnWords(t *testing.T) {
-	if best < AMX {
-		t.Skip("needs AMX")
-	}
-	places(t, "turnWords", func(p place) {
-		const ss = 192
-		src, dst := p.codes(15*ss+64), guarded[int8](t, 1024, p.head)
-		turnWordsAVX512(&dst[0], &src[0], ss)
-		for i := range 1024 {
-			if want := src[i%64/4*ss+i/64*4+i%4]; dst[i] != want {
-				t.Fatalf("byte %d is %d, want %d", i, dst[i], want)
-			}
-		}
-	})
-}
-
 func TestPack(t *testing.T) {
-	if best < AVX2 {
-		t.Skip("needs AVX2")
+	if best == None {
+		t.Skip("no vectors")
 	}
 	for n := 1; n <= 4; n++ {
 		places(t, "packRows", func(p place) {
 			ld := 32*n + 5
 			src, dst := p.codes(7*ld+32*n), guarded[uint8](t, (8*n-1)*256+32, p.head)
-			packRowsAVX2(&dst[0], &src[0], ld, n)
+			packRows8(&dst[0], &src[0], ld, n)
 			for i := range 8 * 32 * n {
 				r, g, c := i/(32*n), i%(32*n)/4, i%4
-				if got, want := dst[g*256+4*r+c], uint8(src[r*ld+4*g+c])+128; got != want {
+				if got, want := dst[g*256+4*r+c], uint8(src[r*ld+4*g+c])+codeOffset; got != want {
 					t.Fatalf("packRows: row %d, group %d: %d, want %d", r, g, got, want)
 				}
 			}
@@ -367,10 +272,10 @@ func TestPack(t *testing.T) {
 			places(t, "packCols", func(p place) {
 				ld := 16*n + 7
 				src, dst := p.codes((4*groups-1)*ld+16*n), guarded[uint8](t, (groups-1)*256+64*n, p.head)
-				packColsAVX2(&dst[0], &src[0], ld, groups, n)
+				packCols16(&dst[0], &src[0], ld, groups, n)
 				for i := range 4 * groups * 16 * n {
 					l, c := i/(16*n), i%(16*n)
-					if got, want := dst[l/4*256+4*c+l%4], uint8(src[l*ld+c])+128; got != want {
+					if got, want := dst[l/4*256+4*c+l%4], uint8(src[l*ld+c])+codeOffset; got != want {
 						t.Fatalf("packCols: row %d, column %d: %d, want %d", l, c, got, want)
 					}
 				}
@@ -380,6 +285,9 @@ func TestPack(t *testing.T) {
 }
 
 func TestDots(t *testing.T) {
+	if !NewTier(1, best).dots() {
+		t.Skip("no integer products")
+	}
 	for _, tier := range Tiers()[1:] {
 		d := NewTier(1, tier)
 		for n := 1; n <= 9; n++ {
@@ -440,9 +348,9 @@ func TestGradRow(t *testing.T) {
 					q := guarded[int8](t, (n+3)&^3, p.head)
 					scale, comp := d.gradRow(q, x, ws)
 					want, wantScale, sum := quantized(h)
-					if !slices.Equal(q[:n], want) || scale != wantScale || comp != -128*sum {
+					if !slices.Equal(q[:n], want) || scale != wantScale || comp != -codeOffset*sum {
 						t.Errorf("%s, n=%d: %d, scale %g, comp %d; want %d, %g, %d", tier, n, q[:n], scale, comp, want,
-							wantScale, -128*sum)
+							wantScale, -codeOffset*sum)
 					}
 					if slices.ContainsFunc(q[n:], func(c int8) bool { return c != 0 }) {
 						t.Errorf("%s, n=%d: the rest of a group is not 0", tier, n)
@@ -451,14 +359,6 @@ func TestGradRow(t *testing.T) {
 			}
 		}
 	}
-}
-
-// code is element i of row j of a turned A.
-func code(tier Tier, p *qproduct, j, i int) int8 {
-	if tier == AMX {
-		return p.a[j/tileRows*tileRows*p.depth+(i/tileBytes*tileRows+j%tileRows)*tileBytes+i%tileBytes]
-	}
-	return p.word(j, i/4)[i%4]
 }
 
 func TestGradCols(t *testing.T) {
@@ -482,9 +382,9 @@ func TestGradCols(t *testing.T) {
 							h[i], q[i] = dy[i*n+j]*xs[i], code(tier, p, j, i)
 						}
 						want, scale, sum := quantized(h)
-						if !slices.Equal(q, want) || p.rs[j] != scale || p.comp.X[j] != -128*sum {
+						if !slices.Equal(q, want) || p.rs[j] != scale || p.comp.X[j] != -codeOffset*sum {
 							t.Fatalf("%s, m=%d n=%d: column %d is %d, scale %g, comp %d; want %d, %g, %d", tier, m, n, j, q,
-								p.rs[j], p.comp.X[j], want, scale, -128*sum)
+								p.rs[j], p.comp.X[j], want, scale, -codeOffset*sum)
 						}
 						for i := m; i < p.depth; i++ {
 							if code(tier, p, j, i) != 0 {

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -31,7 +31,7 @@ type quantizeRows struct {
 }
 
 func (r quantizeRows) run(lo, hi int) {
-	wide(r.d, quantizeRowsAVX512, quantizeRowsAVX2)(&r.q[lo*r.cols], &r.s[lo], &r.x[lo*r.cols], hi-lo, r.cols)
+	quantizeRowsRoutine[r.d.width()](&r.q[lo*r.cols], &r.s[lo], &r.x[lo*r.cols], hi-lo, r.cols)
 	for i := lo; i < hi; i++ {
 		if !finite(math.Float32bits(r.s[i])) {
 			clear(r.q[i*r.cols : (i+1)*r.cols])
@@ -44,7 +44,7 @@ func (r quantizeRows) run(lo, hi int) {
 func (d *Device) int8Row(q []int8, x []float32) {
 	n := len(x)
 	scale := (*float32)(unsafe.Pointer(&q[n:][:4][0]))
-	wide(d, quantizeRowsAVX512, quantizeRowsAVX2)(&q[0], scale, &x[0], 1, n)
+	quantizeRowsRoutine[d.width()](&q[0], scale, &x[0], 1, n)
 	if !finite(math.Float32bits(*scale)) {
 		clear(q[:n])
 		*scale = float32(math.NaN())
@@ -148,11 +148,7 @@ func (z group) sum() float64 {
 
 func (z group) sumRange(lo, hi int) {
 	a, b := z.chunks(lo, hi)
-	if z.tier >= AVX512 {
-		sumAbsAVX512(&z.part[lo], &z.w[a], b-a)
-	} else {
-		sumAbsAVX2(&z.part[lo], &z.w[a], b-a)
-	}
+	sumAbsRoutine[z.width()](&z.part[lo], &z.w[a], b-a)
 }
 
 // codes: q = clip(roundEven(w/scale)). It returns the bits of the largest |w|, NaN last, or of some that is not finite.
@@ -185,15 +181,10 @@ func (e encoding) run(lo, hi int) {
 
 func (z group) codesRange(a, b int, scale float32, levels int, cut1, cut2 float32, byCuts bool) uint32 {
 	q, w, n := &z.q[a], &z.w[a], b-a
-	switch {
-	case byCuts && z.tier >= AVX512:
-		return ternaryAVX512(q, w, n, cut1, cut2)
-	case byCuts:
-		return ternaryAVX2(q, w, n, cut1, cut2)
-	case z.tier >= AVX512:
-		return encodeAVX512(q, w, n, scale, float32(levels))
+	if byCuts {
+		return ternaryRoutine[z.width()](q, w, n, cut1, cut2)
 	}
-	return encodeAVX2(q, w, n, scale, float32(levels))
+	return encodeRoutine[z.width()](q, w, n, scale, float32(levels))
 }
 
 // cuts are the largest floats whose quotient by scale rounds to 0 and to 1 (+Inf if that is the last level): comparing
@@ -246,10 +237,7 @@ func (s signing) run(lo, hi int) {
 
 func (z group) signsRange(lo, hi int, cut float32) int {
 	a, b := z.chunks(lo, hi)
-	if z.tier >= AVX512 {
-		return int(signsAVX512(&z.q[a], &z.part[lo], &z.w[a], b-a, cut))
-	}
-	return int(signsAVX2(&z.q[a], &z.part[lo], &z.w[a], b-a, cut))
+	return int(signsRoutine[z.width()](&z.q[a], &z.part[lo], &z.w[a], b-a, cut))
 }
 
 func (d *Device) Dequantize(y, codes, scale device.Mem, rows, cols int) {
@@ -283,11 +271,11 @@ type dequantize struct {
 }
 
 func (x dequantize) all(lo, hi int) {
-	wide(x.d, dequantizeAVX512, dequantizeAVX2)(&x.y[lo], &x.codes[lo], &x.scale[0], 1, hi-lo, 0)
+	dequantizeRoutine[x.d.width()](&x.y[lo], &x.codes[lo], &x.scale[0], 1, hi-lo, 0)
 }
 
 func (x dequantize) rows(lo, hi int) {
-	wide(x.d, dequantizeAVX512, dequantizeAVX2)(&x.y[lo*x.cols], &x.codes[lo*x.cols], &x.scale[lo], hi-lo, x.cols, 1)
+	dequantizeRoutine[x.d.width()](&x.y[lo*x.cols], &x.codes[lo*x.cols], &x.scale[lo], hi-lo, x.cols, 1)
 }
 
 func (d *Device) LSQGrad(dscale, dq, w, scale device.Mem, rows, cols, levels int, alpha float32) {
@@ -315,7 +303,7 @@ type lsqGrad struct {
 }
 
 func (l lsqGrad) run(lo, hi int) {
-	f := wide(l.d, lsqAVX512, lsqAVX2)
+	f := lsqRoutine[l.d.width()]
 	for i := lo; i < hi; i++ {
 		g, c := i/l.chunks, i%l.chunks*device.LaneChunk
 		at := g*l.n + c

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -27,7 +27,7 @@ type sumSquares struct {
 
 func (s sumSquares) run(lo, hi int) {
 	x := s.x[lo*device.LaneChunk : min(len(s.x), hi*device.LaneChunk)]
-	wide(s.d, sumSquaresAVX512, sumSquaresAVX2)(&s.part[lo], &x[0], len(x))
+	sumSquaresRoutine[s.d.width()](&s.part[lo], &x[0], len(x))
 }
 
 // total adds chunk sums in order.

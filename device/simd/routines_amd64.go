@@ -6,7 +6,30 @@ var (
 	compactRoutine   = [...]func(dst, src *float32, stride, rows, n int){compactAVX512, compactAVX2}
 	dots1x4Routine   = [...]dotsFunc{dots1x4AVX512, dots1x4AVX2}
 	dots2x4Routine   = [...]dotsFunc{dots2x4AVX512, dots2x4AVX2}
+
+	gradColMaxRoutine = [...]func(top, x *float32, ld int, xs *float32, n int){gradColMaxAVX512, gradColMaxAVX2}
+	gradColRoutine    = [...]func(dst *int8, stride int, sum *int32, x *float32, ld int, xs, s *float32, n int){
+		gradColAVX512, gradColAVX2}
+
+	quantizeRowsRoutine = [...]func(q *int8, scale, x *float32, rows, cols int){quantizeRowsAVX512, quantizeRowsAVX2}
+	dequantizeRoutine   = [...]func(y *float32, q *int8, scale *float32, rows, cols, step int){dequantizeAVX512, dequantizeAVX2}
+	sumAbsRoutine       = [...]func(part *float64, x *float32, n int){sumAbsAVX512, sumAbsAVX2}
+	sumSquaresRoutine   = [...]func(part *float64, x *float32, n int){sumSquaresAVX512, sumSquaresAVX2}
+	ternaryRoutine      = [...]func(q *int8, w *float32, n int, cut1, cut2 float32) uint32{ternaryAVX512, ternaryAVX2}
+	encodeRoutine       = [...]func(q *int8, w *float32, n int, scale, top float32) uint32{encodeAVX512, encodeAVX2}
+	signsRoutine        = [...]func(q *int8, part *float64, w *float32, n int, cut float32) uint32{signsAVX512, signsAVX2}
+	lsqRoutine          = [...]func(part *float64, dq, w *float32, n int, scale, top float32){lsqAVX512, lsqAVX2}
 )
+
+// codeOffset makes the codes of B unsigned.
+const codeOffset = 128
+
+// dots: the tier has integer products.
+func (d *Device) dots() bool { return d.tier != None }
+
+func packRows8(dst *uint8, src *int8, ld, n int) { packRowsAVX2(dst, src, ld, n) }
+
+func packCols16(dst *uint8, src *int8, ld, groups, n int) { packColsAVX2(dst, src, ld, groups, n) }
 
 func (d *Device) width() int {
 	if d.tier >= AVX512 {

@@ -1,6 +1,10 @@
 package simd
 
-import "setun/device"
+import (
+	"unsafe"
+
+	"setun/device"
+)
 
 // There is one width.
 var (
@@ -8,7 +12,32 @@ var (
 	compactRoutine   = [...]func(dst, src *float32, stride, rows, n int){compactNEON}
 	dots1x4Routine   = [...]dotsFunc{dots1x4NEON}
 	dots2x4Routine   = [...]dotsFunc{dots2x4NEON}
+
+	gradColMaxRoutine = [...]func(top, x *float32, ld int, xs *float32, n int){gradColMaxNEON}
+	gradColRoutine    = [...]func(dst *int8, stride int, sum *int32, x *float32, ld int, xs, s *float32, n int){gradColNEON}
+
+	quantizeRowsRoutine = [...]func(q *int8, scale, x *float32, rows, cols int){quantizeRowsNEON}
+	dequantizeRoutine   = [...]func(y *float32, q *int8, scale *float32, rows, cols, step int){dequantizeNEON}
+	sumAbsRoutine       = [...]func(part *float64, x *float32, n int){sumAbsNEON}
+	sumSquaresRoutine   = [...]func(part *float64, x *float32, n int){sumSquaresNEON}
+	ternaryRoutine      = [...]func(q *int8, w *float32, n int, cut1, cut2 float32) uint32{ternaryNEON}
+	encodeRoutine       = [...]func(q *int8, w *float32, n int, scale, top float32) uint32{encodeNEON}
+	signsRoutine        = [...]func(q *int8, part *float64, w *float32, n int, cut float32) uint32{signsNEON}
+	lsqRoutine          = [...]func(part *float64, dq, w *float32, n int, scale, top float32){lsqNEON}
 )
+
+// codeOffset: SDOT multiplies signed codes.
+const codeOffset = 0
+
+// dots: the tier has integer products.
+func (d *Device) dots() bool { return d.tier != None && hasDot }
+
+// packRows8 turns words of four codes.
+func packRows8(dst *uint8, src *int8, ld, n int) {
+	turn8xNEON((*float32)(unsafe.Pointer(dst)), 4*panelCols, (*float32)(unsafe.Pointer(src)), ld, n)
+}
+
+func packCols16(dst *uint8, src *int8, ld, groups, n int) { packColsNEON(dst, src, ld, groups, n) }
 
 func (d *Device) width() int { return 0 }
 

@@ -1,4 +1,4 @@
-//go:build amd64 && linux
+//go:build (amd64 || arm64) && linux
 
 package simd
 
@@ -254,4 +254,12 @@ func TestRowThreads(t *testing.T) {
 			}
 		}
 	}
+}
+
+// near reports whether a is b within tol of 1+|b|, or both are NaN or the same infinity.
+func near(a float32, b, tol float64) bool {
+	if b != b || math.IsInf(b, 0) {
+		return b != b && a != a || float64(a) == b
+	}
+	return math.Abs(float64(a)-b) <= tol*(1+math.Abs(b))
 }

@@ -38,14 +38,6 @@ func vectors(t *testing.T, from int, f func(t *testing.T, d *Device, n int, fres
 	}
 }
 
-// near reports whether a is b within tol of 1+|b|, or both are NaN or the same infinity.
-func near(a float32, b, tol float64) bool {
-	if b != b || math.IsInf(b, 0) {
-		return b != b && a != a || float64(a) == b
-	}
-	return math.Abs(float64(a)-b) <= tol*(1+math.Abs(b))
-}
-
 func TestExpRow(t *testing.T) {
 	vectors(t, 1, func(t *testing.T, d *Device, n int, fresh func(int) []float32) {
 		x, y := fresh(n), fresh(n)
