@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -25,6 +25,6 @@ type adamw struct {
 
 func (a adamw) run(lo, hi int) {
 	s := &a.s
-	wide(a.d, adamwAVX512, adamwAVX2)(&a.w[lo], &a.m[lo], &a.v[lo], &a.g[lo], hi-lo, s.GradScale, s.Beta1, 1-s.Beta1,
+	adamwRoutine[a.d.width()](&a.w[lo], &a.m[lo], &a.v[lo], &a.g[lo], hi-lo, s.GradScale, s.Beta1, 1-s.Beta1,
 		s.Beta2, 1-s.Beta2, s.Corr1, s.Corr2, s.Eps, s.LR, 1-s.LR*s.Decay)
 }

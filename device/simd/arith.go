@@ -1,19 +1,13 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
 import "setun/device"
 
-// Routines over n elements come in two widths, 512 bits first; [Device.width] is the index of the one to use.
+// Routines over n elements; [Device.width] is the index of the one to use.
 type (
-	routine2 = [2]func(y, x *float32, n int)
-	routine3 = [2]func(y, a, b *float32, n int)
-)
-
-var (
-	addRoutine    = routine3{addAVX512, addAVX2}
-	mulRoutine    = routine3{mulAVX512, mulAVX2}
-	mulAddRoutine = routine3{mulAddAVX512, mulAddAVX2}
+	routine2 = [widths]func(y, x *float32, n int)
+	routine3 = [widths]func(y, a, b *float32, n int)
 )
 
 // covers panics unless each x has n elements, n > 0: assembly checks no bounds.
@@ -110,46 +104,4 @@ func (d *Device) Axpy(dst device.Mem, alpha float32, x device.Mem) {
 		return
 	}
 	split(d, len(y), 12, scaling{d, y, alpha, p}, scaling.add)
-}
-
-// The leaves that other kernels use, on vectors that are not empty.
-
-// add: y = a + b.
-func (d *Device) add(y, a, b []float32) {
-	covers(len(y), a, b)
-	if d.tier >= AVX512 {
-		addAVX512(&y[0], &a[0], &b[0], len(y))
-	} else {
-		addAVX2(&y[0], &a[0], &b[0], len(y))
-	}
-}
-
-// scale: y = alpha * x.
-func (d *Device) scale(y []float32, alpha float32, x []float32) {
-	_ = x[len(y)-1]
-	if d.tier >= AVX512 {
-		scaleAVX512(&y[0], &x[0], len(y), alpha)
-	} else {
-		scaleAVX2(&y[0], &x[0], len(y), alpha)
-	}
-}
-
-// axpy: y += alpha * x.
-func (d *Device) axpy(y []float32, alpha float32, x []float32) {
-	_ = x[len(y)-1]
-	if d.tier >= AVX512 {
-		axpyAVX512(&y[0], &x[0], len(y), alpha)
-	} else {
-		axpyAVX2(&y[0], &x[0], len(y), alpha)
-	}
-}
-
-// addScaled: y = x + alpha * b.
-func (d *Device) addScaled(y, x []float32, alpha float32, b []float32) {
-	covers(len(y), x, b)
-	if d.tier >= AVX512 {
-		addScaledAVX512(&y[0], &x[0], &b[0], len(y), alpha)
-	} else {
-		addScaledAVX2(&y[0], &x[0], &b[0], len(y), alpha)
-	}
 }

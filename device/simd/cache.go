@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -32,7 +32,7 @@ func (d *Device) Copy(dst, src device.Mem) {
 
 // narrow and widen convert whole vectors; par cuts anywhere, so what is left over goes through a vector of its own.
 func (d *Device) narrow(y []uint16, x []float32) {
-	f := wide(d, narrowAVX512, narrowAVX2)
+	f := narrowRoutine[d.width()]
 	n := len(y) &^ 15
 	if n > 0 {
 		f(&y[0], &x[0], n)
@@ -59,7 +59,7 @@ type halves struct {
 func (c halves) narrow(lo, hi int) { c.d.narrow(c.h[lo:hi], c.x[lo:hi]) }
 
 func (c halves) widen(lo, hi int) {
-	f := wide(c.d, widenAVX512, widenAVX2)
+	f := widenRoutine[c.d.width()]
 	n := (hi - lo) &^ 15
 	if n > 0 {
 		f(&c.x[lo], &c.h[lo], n)
@@ -134,11 +134,11 @@ func (t table) from(i int) table {
 func (d *Device) rowDots(s, x []float32, t table, ld int, scale float32) {
 	switch {
 	case t.h != nil:
-		wide(d, rowDotsHalfAVX512, rowDotsHalfAVX2)(&s[0], &x[0], &t.h[0], ld, len(x), len(s), scale)
+		rowDotsHalfRoutine[d.width()](&s[0], &x[0], &t.h[0], ld, len(x), len(s), scale)
 	case t.q != nil:
-		wide(d, rowDotsInt8AVX512, rowDotsInt8AVX2)(&s[0], &x[0], &t.q[0], ld, len(x), len(s), scale)
+		rowDotsInt8Routine[d.width()](&s[0], &x[0], &t.q[0], ld, len(x), len(s), scale)
 	default:
-		wide(d, rowDotsAVX512, rowDotsAVX2)(&s[0], &x[0], &t.f[0], ld, len(x), len(s), scale)
+		rowDotsRoutine[d.width()](&s[0], &x[0], &t.f[0], ld, len(x), len(s), scale)
 	}
 }
 
@@ -146,11 +146,11 @@ func (d *Device) rowDots(s, x []float32, t table, ld int, scale float32) {
 func (d *Device) rowMix(y, p []float32, t table, ld int) {
 	switch {
 	case t.h != nil:
-		wide(d, rowMixHalfAVX512, rowMixHalfAVX2)(&y[0], &p[0], &t.h[0], ld, len(y), len(p))
+		rowMixHalfRoutine[d.width()](&y[0], &p[0], &t.h[0], ld, len(y), len(p))
 	case t.q != nil:
-		wide(d, rowMixInt8AVX512, rowMixInt8AVX2)(&y[0], &p[0], &t.q[0], ld, len(y), len(p))
+		rowMixInt8Routine[d.width()](&y[0], &p[0], &t.q[0], ld, len(y), len(p))
 	default:
-		wide(d, rowMixAVX512, rowMixAVX2)(&y[0], &p[0], &t.f[0], ld, len(y), len(p))
+		rowMixRoutine[d.width()](&y[0], &p[0], &t.f[0], ld, len(y), len(p))
 	}
 }
 

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -62,7 +62,7 @@ type crossEntropy struct {
 }
 
 func (c crossEntropy) run(lo, hi int) {
-	wide(c.d, logSumExpAVX512, logSumExpAVX2)(&c.stats[lo], &c.y[lo], &c.x[lo*c.cols], hi-lo, c.cols)
+	logSumExpRoutine[c.d.width()](&c.stats[lo], &c.y[lo], &c.x[lo*c.cols], hi-lo, c.cols)
 	for i := lo; i < hi; i++ {
 		lse := float32(float64(c.stats[i]) + math.Log(float64(c.y[i])))
 		c.stats[i], c.y[i] = lse, 0
@@ -73,6 +73,6 @@ func (c crossEntropy) run(lo, hi int) {
 }
 
 func (c crossEntropy) grad(lo, hi int) {
-	f := wide(c.d, crossEntropyGradAVX512, crossEntropyGradAVX2)
+	f := crossEntropyGradRoutine[c.d.width()]
 	f(&c.y[lo*c.cols], &c.stats[lo], &c.x[lo*c.cols], &c.targets[lo], hi-lo, c.cols, c.scale)
 }

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -11,15 +11,13 @@ import (
 // that are only added to are cleared there.
 const gateBlock = 1024
 
-var swiglu = routine3{swigluAVX512, swigluAVX2}
-
 func (d *Device) Gated(f device.UnaryOp, dst, g, u device.Mem) {
 	switch {
 	case d.tier == None:
 		d.Device.Gated(f, dst, g, u)
 		return
 	case f == device.SiLU:
-		d.each3(swiglu, 12, dst.F32(), g.F32(), u.F32())
+		d.each3(swigluRoutine, 12, dst.F32(), g.F32(), u.F32())
 		return
 	}
 	y, g0, u0 := dst.F32(), g.F32(), u.F32()
@@ -77,7 +75,7 @@ type gatedGrad struct {
 func (x gatedGrad) run(lo, hi int) {
 	value, slope := activations[x.f].value[x.width], activations[x.f].slope[x.width]
 	mul, mulAdd := mulRoutine[x.width], mulAddRoutine[x.width]
-	both := [2]func(dg, du, dy, g, u *float32, n int){swigluGradAVX512, swigluGradAVX2}[x.width]
+	both := swigluGradRoutine[x.width]
 	buf := scratch.Get[float32](gateBlock)
 	defer buf.Free()
 	t := &buf.X[0]

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -38,7 +38,7 @@ type layerNorm struct {
 
 func (l layerNorm) run(lo, hi int) {
 	n := l.cols
-	f := wide(l.d, layerNormAVX512, layerNormAVX2)
+	f := layerNormRoutine[l.d.width()]
 	f(&l.y0[lo*n], &l.mean0[lo], &l.inv0[lo], &l.x0[lo*n], &l.g0[0], &l.b0[0], hi-lo, n, float32(1/float64(n)), l.eps)
 	for i := lo; i < hi; i++ {
 		if !squarable(l.inv0[i]) {
@@ -85,7 +85,7 @@ type layerNormGrad struct {
 }
 
 func (l layerNormGrad) run(lo, hi int) {
-	grad, sum := wide(l.d, layerNormGradAVX512, layerNormGradAVX2), wide(l.d, layerNormGainAVX512, layerNormGainAVX2)
+	grad, sum := layerNormGradRoutine[l.d.width()], layerNormGainRoutine[l.d.width()]
 	for b := lo; b < hi; b++ { // the second routine finds the block in cache
 		i, n := b*rowBlock, min(rowBlock, l.rows-b*rowBlock)
 		at := i * l.cols

@@ -275,3 +275,249 @@ func dequantizeNEON(y *float32, q *int8, scale *float32, rows, cols, step int)
 //
 //go:noescape
 func lsqNEON(part *float64, dq, w *float32, n int, scale, top float32)
+
+// addNEON: y[i] = a[i] + b[i]
+//
+//go:noescape
+func addNEON(y, a, b *float32, n int)
+
+// mulNEON: y[i] = a[i] * b[i]
+//
+//go:noescape
+func mulNEON(y, a, b *float32, n int)
+
+// mulAddNEON: y[i] += a[i] * b[i]
+//
+//go:noescape
+func mulAddNEON(y, a, b *float32, n int)
+
+// scaleNEON: y[i] = alpha * x[i]
+//
+//go:noescape
+func scaleNEON(y, x *float32, n int, alpha float32)
+
+// axpyNEON: y[i] += alpha*x[i]
+//
+//go:noescape
+func axpyNEON(y, x *float32, n int, alpha float32)
+
+// addScaledNEON: y[i] = x[i] + alpha*b[i]
+//
+//go:noescape
+func addScaledNEON(y, x, b *float32, n int, alpha float32)
+
+// siluNEON: y[i] = x[i] * sigmoid(x[i])
+//
+//go:noescape
+func siluNEON(y, x *float32, n int)
+
+// siluGradNEON: d[i] += dy[i] * sigmoid(x[i]) * (1 + x[i]*(1-sigmoid(x[i])))
+//
+//go:noescape
+func siluGradNEON(d, dy, x *float32, n int)
+
+// reluNEON: y[i] = max(x[i], 0)
+//
+//go:noescape
+func reluNEON(y, x *float32, n int)
+
+// reluGradNEON: d[i] += dy[i] * float32(x[i] > 0)
+//
+//go:noescape
+func reluGradNEON(d, dy, x *float32, n int)
+
+// relu2NEON: y[i] = max(x[i], 0) * max(x[i], 0)
+//
+//go:noescape
+func relu2NEON(y, x *float32, n int)
+
+// relu2GradNEON: d[i] += dy[i] * 2 * max(x[i], 0)
+//
+//go:noescape
+func relu2GradNEON(d, dy, x *float32, n int)
+
+// geluNEON: y[i] = x[i] * Phi(x[i])
+//
+//go:noescape
+func geluNEON(y, x *float32, n int)
+
+// geluGradNEON: d[i] += dy[i] * Phi(x[i]) + x[i]*exp(-x[i]*x[i]/2)/sqrt(2*Pi)
+//
+//go:noescape
+func geluGradNEON(d, dy, x *float32, n int)
+
+// sigmoidNEON: y[i] = 1 / (1 + exp(-x[i]))
+//
+//go:noescape
+func sigmoidNEON(y, x *float32, n int)
+
+// sigmoidGradNEON: d[i] += dy[i] * sigmoid(x[i]) * (1 - sigmoid(x[i]))
+//
+//go:noescape
+func sigmoidGradNEON(d, dy, x *float32, n int)
+
+// tanhNEON: y[i] = tanh(x[i])
+//
+//go:noescape
+func tanhNEON(y, x *float32, n int)
+
+// tanhGradNEON: d[i] += dy[i] * 1 - tanh(x[i])*tanh(x[i])
+//
+//go:noescape
+func tanhGradNEON(d, dy, x *float32, n int)
+
+// expNEON: y[i] = exp(x[i])
+//
+//go:noescape
+func expNEON(y, x *float32, n int)
+
+// expGradNEON: d[i] += dy[i] * exp(x[i])
+//
+//go:noescape
+func expGradNEON(d, dy, x *float32, n int)
+
+// swigluNEON: y[i] = gate[i] * sigmoid(gate[i]) * u[i]
+//
+//go:noescape
+func swigluNEON(y, gate, u *float32, n int)
+
+// swigluGradNEON: dgate[i] += dy[i] * silu'(gate[i]) * u[i]; du[i] += dy[i] * silu(gate[i])
+//
+//go:noescape
+func swigluGradNEON(dg, du, dy, gate, u *float32, n int)
+
+// adamwNEON: h := scale*grad[i]; m[i] = beta1*m[i] + c1*h; v[i] = beta2*v[i] + c2*h*h;
+// w[i] = w[i]*keep - lr*(m[i]*corr1)/(sqrt(v[i]*corr2)+eps)
+//
+//go:noescape
+func adamwNEON(w, m, v, grad *float32, n int, scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32)
+
+// ropeNEON: c, s := table[i], sign^table[half+i]; for each head of y and x, 2*half long:
+// y[i] = x[i]*c - x[half+i]*s; y[half+i] = x[half+i]*c + x[i]*s
+//
+//go:noescape
+func ropeNEON(y, x, table *float32, heads, half int, sign uint32)
+
+// ropeAccNEON: c, s := table[i], sign^table[half+i]; for each head of y and x, 2*half long:
+// y[i] += x[i]*c - x[half+i]*s; y[half+i] += x[half+i]*c + x[i]*s
+//
+//go:noescape
+func ropeAccNEON(y, x, table *float32, heads, half int, sign uint32)
+
+// expRowNEON: y[i] = exp(x[i]*scale - top); returns the sum of y
+//
+//go:noescape
+func expRowNEON(y, x *float32, n int, scale, top float32) float32
+
+// maxRowNEON: the largest x[i] that is not NaN, -Inf without any
+//
+//go:noescape
+func maxRowNEON(x *float32, n int) float32
+
+// probGradNEON: p[i] = exp(p[i]*scale - lse); ds[i] = p[i] * (ds[i]-delta)
+//
+//go:noescape
+func probGradNEON(p, ds *float32, n int, scale, lse, delta float32)
+
+// dotNEON: the sum of a[i]*b[i]
+//
+//go:noescape
+func dotNEON(a, b *float32, n int) float32
+
+// softmaxNEON: y[i,:] = exp(x[i,:] - max) / sum of the same; rows > 0
+//
+//go:noescape
+func softmaxNEON(y, x *float32, rows, cols int)
+
+// softmaxGradNEON: dx[i,j] += y[i,j] * (dy[i,j] - sum of dy[i,:]*y[i,:]); rows > 0
+//
+//go:noescape
+func softmaxGradNEON(dx, dy, y *float32, rows, cols int)
+
+// logSumExpNEON: top[i] = max x[i,:], 0 if that is infinite; sum[i] = sum of exp(x[i,:] - top[i]); rows > 0
+//
+//go:noescape
+func logSumExpNEON(top, sum, x *float32, rows, cols int)
+
+// crossEntropyGradNEON: dx[i,j] += scale * (exp(x[i,j] - lse[i]) - [j = targets[i]]) where targets[i] >= 0; rows > 0
+//
+//go:noescape
+func crossEntropyGradNEON(dx, lse, x *float32, targets *int32, rows, cols int, scale float32)
+
+// rmsNormNEON: inv[i] = 1/sqrt(recip * sum of x[i,:]^2 + eps); y[i,j] = x[i,j]*inv[i] * gain[j]; rows > 0
+//
+//go:noescape
+func rmsNormNEON(y, inv, x, gain *float32, rows, cols int, recip, eps float32)
+
+// rmsNormGradNEON: with h = dy*gain, c = inv^2 * recip * sum of h[i,:]*x[i,:]: dx[i,j] += inv[i] * (h[i,j] - x[i,j]*c); rows > 0
+//
+//go:noescape
+func rmsNormGradNEON(dx, dy, x, gain, inv *float32, rows, cols int, recip float32)
+
+// rmsNormGainNEON: sum[j] = sum over i of dy[i,j]*x[i,j]*inv[i]; rows > 0
+//
+//go:noescape
+func rmsNormGainNEON(sum, dy, x, inv *float32, rows, cols int)
+
+// layerNormNEON: m = recip * sum of x[i,:], then improved by d = recip * sum of x[i,:]-m;
+// mean[i] = m+d; inv[i] = 1/sqrt(recip * sum of (x[i,:]-m)^2 - d^2 + eps); y[i,j] = (x[i,j]-m-d)*inv[i]*gain[j] + bias[j];
+// rows > 0
+//
+//go:noescape
+func layerNormNEON(y, mean, inv, x, gain, bias *float32, rows, cols int, recip, eps float32)
+
+// layerNormGradNEON: with h = dy*gain, n = (x-mean)*inv and means over a row (recip * sum):
+// dx[i,j] += inv[i] * (h[i,j] - mean(h) - n[i,j]*mean(h*n)); rows > 0
+//
+//go:noescape
+func layerNormGradNEON(dx, dy, x, gain, mean, inv *float32, rows, cols int, recip float32)
+
+// layerNormGainNEON: gain[j] = sum over i of dy[i,j]*(x[i,j]-mean[i])*inv[i]; bias[j] = sum over i of dy[i,j]; rows > 0
+//
+//go:noescape
+func layerNormGainNEON(gain, bias, dy, x, mean, inv *float32, rows, cols int)
+
+// sumRowsNEON: sum[j] = sum over i of x[i*stride+j]; rows > 0
+//
+//go:noescape
+func sumRowsNEON(sum, x *float32, rows, cols, stride int)
+
+// rowDotsNEON: s[j] = scale * sum x[:d]*row[j*ld:], j < n; d is a multiple of 16
+//
+//go:noescape
+func rowDotsNEON(s, x *float32, row *float32, ld, d, n int, scale float32)
+
+// rowMixNEON: y[i] = sum over j < n of p[j]*row[j*ld+i], i < d; d is a multiple of 16
+//
+//go:noescape
+func rowMixNEON(y, p *float32, row *float32, ld, d, n int)
+
+// rowDotsHalfNEON: s[j] = scale * sum x[:d]*row[j*ld:], j < n; d is a multiple of 16
+//
+//go:noescape
+func rowDotsHalfNEON(s, x *float32, row *uint16, ld, d, n int, scale float32)
+
+// rowMixHalfNEON: y[i] = sum over j < n of p[j]*row[j*ld+i], i < d; d is a multiple of 16
+//
+//go:noescape
+func rowMixHalfNEON(y, p *float32, row *uint16, ld, d, n int)
+
+// rowDotsInt8NEON: s[j] = scale * sum x[:d]*row[j*ld:] * the float32 at row[j*ld+d], j < n; d is a multiple of 16
+//
+//go:noescape
+func rowDotsInt8NEON(s, x *float32, row *int8, ld, d, n int, scale float32)
+
+// rowMixInt8NEON: y[i] = sum over j < n of p[j]*row[j*ld+i] * the float32 at row[j*ld+d], i < d; d is a multiple of 16
+//
+//go:noescape
+func rowMixInt8NEON(y, p *float32, row *int8, ld, d, n int)
+
+// widenNEON: y[i] = half.FromF16(x[i]), i < n, a multiple of 16
+//
+//go:noescape
+func widenNEON(y *float32, x *uint16, n int)
+
+// narrowNEON: y[i] = half.F16(x[i]), i < n, a multiple of 16
+//
+//go:noescape
+func narrowNEON(y *uint16, x *float32, n int)

@@ -9288,3 +9288,6553 @@ done4:
 	ADD $8, R3
 	CBNZ R2, chunk1
 	RET
+
+// func addNEON
+TEXT ·addNEON(SB), NOSPLIT, $0-32
+	MOVD y+0(FP), R0
+	MOVD a+8(FP), R1
+	MOVD b+16(FP), R2
+	MOVD n+24(FP), R3
+loop1:
+	CMP $16, R3
+	BLT done2
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R0)
+	FMOVQ 16(R1), F0
+	FMOVQ 16(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 16(R0)
+	FMOVQ 32(R1), F0
+	FMOVQ 32(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 32(R0)
+	FMOVQ 48(R1), F0
+	FMOVQ 48(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	ADD $64, R2
+	SUB $16, R3
+	B loop1
+done2:
+loop3:
+	CMP $4, R3
+	BLT done4
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop3
+done4:
+loop5:
+	CMP $1, R3
+	BLT done6
+	FMOVS 0(R1), F0
+	FMOVS 0(R2), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	FMOVS F0, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop5
+done6:
+	RET
+
+// func mulNEON
+TEXT ·mulNEON(SB), NOSPLIT, $0-32
+	MOVD y+0(FP), R0
+	MOVD a+8(FP), R1
+	MOVD b+16(FP), R2
+	MOVD n+24(FP), R3
+loop1:
+	CMP $16, R3
+	BLT done2
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R0)
+	FMOVQ 16(R1), F0
+	FMOVQ 16(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 16(R0)
+	FMOVQ 32(R1), F0
+	FMOVQ 32(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 32(R0)
+	FMOVQ 48(R1), F0
+	FMOVQ 48(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	ADD $64, R2
+	SUB $16, R3
+	B loop1
+done2:
+loop3:
+	CMP $4, R3
+	BLT done4
+	FMOVQ 0(R1), F0
+	FMOVQ 0(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop3
+done4:
+loop5:
+	CMP $1, R3
+	BLT done6
+	FMOVS 0(R1), F0
+	FMOVS 0(R2), F1
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	FMOVS F0, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop5
+done6:
+	RET
+
+// func mulAddNEON
+TEXT ·mulAddNEON(SB), NOSPLIT, $0-32
+	MOVD y+0(FP), R0
+	MOVD a+8(FP), R1
+	MOVD b+16(FP), R2
+	MOVD n+24(FP), R3
+loop1:
+	CMP $16, R3
+	BLT done2
+	FMOVQ 0(R0), F0
+	FMOVQ 0(R1), F1
+	FMOVQ 0(R2), F2
+	WORD $0x4e22cc20 // fmla v0.4s, v1.4s, v2.4s
+	FMOVQ F0, 0(R0)
+	FMOVQ 16(R0), F0
+	FMOVQ 16(R1), F1
+	FMOVQ 16(R2), F2
+	WORD $0x4e22cc20 // fmla v0.4s, v1.4s, v2.4s
+	FMOVQ F0, 16(R0)
+	FMOVQ 32(R0), F0
+	FMOVQ 32(R1), F1
+	FMOVQ 32(R2), F2
+	WORD $0x4e22cc20 // fmla v0.4s, v1.4s, v2.4s
+	FMOVQ F0, 32(R0)
+	FMOVQ 48(R0), F0
+	FMOVQ 48(R1), F1
+	FMOVQ 48(R2), F2
+	WORD $0x4e22cc20 // fmla v0.4s, v1.4s, v2.4s
+	FMOVQ F0, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	ADD $64, R2
+	SUB $16, R3
+	B loop1
+done2:
+loop3:
+	CMP $4, R3
+	BLT done4
+	FMOVQ 0(R0), F0
+	FMOVQ 0(R1), F1
+	FMOVQ 0(R2), F2
+	WORD $0x4e22cc20 // fmla v0.4s, v1.4s, v2.4s
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop3
+done4:
+loop5:
+	CMP $1, R3
+	BLT done6
+	FMOVS 0(R0), F0
+	FMOVS 0(R1), F1
+	FMOVS 0(R2), F2
+	WORD $0x4e22cc20 // fmla v0.4s, v1.4s, v2.4s
+	FMOVS F0, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop5
+done6:
+	RET
+
+// func scaleNEON
+TEXT ·scaleNEON(SB), NOSPLIT, $0-28
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	FMOVS alpha+24(FP), F0
+	VDUP V0.S[0], V0.S4
+loop1:
+	CMP $16, R2
+	BLT done2
+	FMOVQ 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	FMOVQ 16(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 16(R0)
+	FMOVQ 32(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 32(R0)
+	FMOVQ 48(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R2
+	B loop1
+done2:
+loop3:
+	CMP $4, R2
+	BLT done4
+	FMOVQ 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop3
+done4:
+loop5:
+	CMP $1, R2
+	BLT done6
+	FMOVS 0(R1), F1
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVS F1, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop5
+done6:
+	RET
+
+// func axpyNEON
+TEXT ·axpyNEON(SB), NOSPLIT, $0-28
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	FMOVS alpha+24(FP), F0
+	VDUP V0.S[0], V0.S4
+loop1:
+	CMP $16, R2
+	BLT done2
+	FMOVQ 0(R0), F1
+	FMOVQ 0(R1), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	FMOVQ 16(R0), F1
+	FMOVQ 16(R1), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 16(R0)
+	FMOVQ 32(R0), F1
+	FMOVQ 32(R1), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 32(R0)
+	FMOVQ 48(R0), F1
+	FMOVQ 48(R1), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R2
+	B loop1
+done2:
+loop3:
+	CMP $4, R2
+	BLT done4
+	FMOVQ 0(R0), F1
+	FMOVQ 0(R1), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop3
+done4:
+loop5:
+	CMP $1, R2
+	BLT done6
+	FMOVS 0(R0), F1
+	FMOVS 0(R1), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVS F1, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop5
+done6:
+	RET
+
+// func addScaledNEON
+TEXT ·addScaledNEON(SB), NOSPLIT, $0-36
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD b+16(FP), R2
+	MOVD n+24(FP), R3
+	FMOVS alpha+32(FP), F0
+	VDUP V0.S[0], V0.S4
+loop1:
+	CMP $16, R3
+	BLT done2
+	FMOVQ 0(R1), F1
+	FMOVQ 0(R2), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	FMOVQ 16(R1), F1
+	FMOVQ 16(R2), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 16(R0)
+	FMOVQ 32(R1), F1
+	FMOVQ 32(R2), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 32(R0)
+	FMOVQ 48(R1), F1
+	FMOVQ 48(R2), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	ADD $64, R2
+	SUB $16, R3
+	B loop1
+done2:
+loop3:
+	CMP $4, R3
+	BLT done4
+	FMOVQ 0(R1), F1
+	FMOVQ 0(R2), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop3
+done4:
+loop5:
+	CMP $1, R3
+	BLT done6
+	FMOVS 0(R1), F1
+	FMOVS 0(R2), F2
+	WORD $0x4e20cc41 // fmla v1.4s, v2.4s, v0.4s
+	FMOVS F1, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop5
+done6:
+	RET
+
+// func siluNEON
+TEXT ·siluNEON(SB), NOSPLIT, $0-24
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD $0x3fb8aa3b, R3
+	VMOV R3, V0.S[0]
+	MOVD $0xbf318000, R3
+	VMOV R3, V0.S[1]
+	MOVD $0x395e8083, R3
+	VMOV R3, V0.S[2]
+	MOVD $0x39506967, R3
+	VMOV R3, V0.S[3]
+	MOVD $0x3ab743ce, R3
+	VMOV R3, V1.S[0]
+	MOVD $0x3c088908, R3
+	VMOV R3, V1.S[1]
+	MOVD $0x3d2aa9c1, R3
+	VMOV R3, V1.S[2]
+	MOVD $0x3e2aaaaa, R3
+	VMOV R3, V1.S[3]
+	MOVD $0x3f000000, R3
+	VMOV R3, V2.S[0]
+	MOVD $0xc2d20000, R3
+	VDUP R3, V3.S4
+	MOVD $0x42b20000, R3
+	VDUP R3, V4.S4
+	MOVD $0x3f800000, R3
+	VDUP R3, V5.S4
+	MOVD $0x0000007f, R3
+	VDUP R3, V6.S4
+loop1:
+	CMP $4, R2
+	BLT done2
+	FMOVQ 0(R1), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e27dd08 // fmul v8.4s, v8.4s, v7.4s
+	WORD $0x6e29fd08 // fdiv v8.4s, v8.4s, v9.4s
+	FMOVQ F8, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop1
+done2:
+loop3:
+	CMP $1, R2
+	BLT done4
+	FMOVS 0(R1), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e27dd08 // fmul v8.4s, v8.4s, v7.4s
+	WORD $0x6e29fd08 // fdiv v8.4s, v8.4s, v9.4s
+	FMOVS F8, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop3
+done4:
+	RET
+
+// func siluGradNEON
+TEXT ·siluGradNEON(SB), NOSPLIT, $0-32
+	MOVD d+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD $0x3fb8aa3b, R4
+	VMOV R4, V0.S[0]
+	MOVD $0xbf318000, R4
+	VMOV R4, V0.S[1]
+	MOVD $0x395e8083, R4
+	VMOV R4, V0.S[2]
+	MOVD $0x39506967, R4
+	VMOV R4, V0.S[3]
+	MOVD $0x3ab743ce, R4
+	VMOV R4, V1.S[0]
+	MOVD $0x3c088908, R4
+	VMOV R4, V1.S[1]
+	MOVD $0x3d2aa9c1, R4
+	VMOV R4, V1.S[2]
+	MOVD $0x3e2aaaaa, R4
+	VMOV R4, V1.S[3]
+	MOVD $0x3f000000, R4
+	VMOV R4, V2.S[0]
+	MOVD $0xc2d20000, R4
+	VDUP R4, V3.S4
+	MOVD $0x42b20000, R4
+	VDUP R4, V4.S4
+	MOVD $0x3f800000, R4
+	VDUP R4, V5.S4
+	MOVD $0x0000007f, R4
+	VDUP R4, V6.S4
+loop1:
+	CMP $4, R3
+	BLT done2
+	FMOVQ 0(R2), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e29fca9 // fdiv v9.4s, v5.4s, v9.4s
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x4ea81d0b // orr v11.16b, v8.16b, v8.16b
+	WORD $0x4e27cd4b // fmla v11.4s, v10.4s, v7.4s
+	WORD $0x6e27dd08 // fmul v8.4s, v8.4s, v7.4s
+	FMOVQ 0(R0), F12
+	FMOVQ 0(R1), F13
+	WORD $0x4e2bcdac // fmla v12.4s, v13.4s, v11.4s
+	FMOVQ F12, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop1
+done2:
+loop3:
+	CMP $1, R3
+	BLT done4
+	FMOVS 0(R2), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e29fca9 // fdiv v9.4s, v5.4s, v9.4s
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x4ea81d0b // orr v11.16b, v8.16b, v8.16b
+	WORD $0x4e27cd4b // fmla v11.4s, v10.4s, v7.4s
+	WORD $0x6e27dd08 // fmul v8.4s, v8.4s, v7.4s
+	FMOVS 0(R0), F12
+	FMOVS 0(R1), F13
+	WORD $0x4e2bcdac // fmla v12.4s, v13.4s, v11.4s
+	FMOVS F12, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop3
+done4:
+	RET
+
+// func reluNEON
+TEXT ·reluNEON(SB), NOSPLIT, $0-24
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	VEOR V0.B16, V0.B16, V0.B16
+	MOVD $0x3f800000, R3
+	VDUP R3, V1.S4
+loop1:
+	CMP $16, R2
+	BLT done2
+	FMOVQ 0(R1), F2
+	WORD $0x4e20f442 // fmax v2.4s, v2.4s, v0.4s
+	FMOVQ F2, 0(R0)
+	FMOVQ 16(R1), F2
+	WORD $0x4e20f442 // fmax v2.4s, v2.4s, v0.4s
+	FMOVQ F2, 16(R0)
+	FMOVQ 32(R1), F2
+	WORD $0x4e20f442 // fmax v2.4s, v2.4s, v0.4s
+	FMOVQ F2, 32(R0)
+	FMOVQ 48(R1), F2
+	WORD $0x4e20f442 // fmax v2.4s, v2.4s, v0.4s
+	FMOVQ F2, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R2
+	B loop1
+done2:
+loop3:
+	CMP $4, R2
+	BLT done4
+	FMOVQ 0(R1), F2
+	WORD $0x4e20f442 // fmax v2.4s, v2.4s, v0.4s
+	FMOVQ F2, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop3
+done4:
+loop5:
+	CMP $1, R2
+	BLT done6
+	FMOVS 0(R1), F2
+	WORD $0x4e20f442 // fmax v2.4s, v2.4s, v0.4s
+	FMOVS F2, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop5
+done6:
+	RET
+
+// func reluGradNEON
+TEXT ·reluGradNEON(SB), NOSPLIT, $0-32
+	MOVD d+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD n+24(FP), R3
+	VEOR V0.B16, V0.B16, V0.B16
+	MOVD $0x3f800000, R4
+	VDUP R4, V1.S4
+loop1:
+	CMP $16, R3
+	BLT done2
+	FMOVQ 0(R2), F2
+	WORD $0x6ea0e442 // fcmgt v2.4s, v2.4s, v0.4s
+	WORD $0x4e211c42 // and v2.16b, v2.16b, v1.16b
+	FMOVQ 0(R0), F3
+	FMOVQ 0(R1), F4
+	WORD $0x4e22cc83 // fmla v3.4s, v4.4s, v2.4s
+	FMOVQ F3, 0(R0)
+	FMOVQ 16(R2), F2
+	WORD $0x6ea0e442 // fcmgt v2.4s, v2.4s, v0.4s
+	WORD $0x4e211c42 // and v2.16b, v2.16b, v1.16b
+	FMOVQ 16(R0), F3
+	FMOVQ 16(R1), F4
+	WORD $0x4e22cc83 // fmla v3.4s, v4.4s, v2.4s
+	FMOVQ F3, 16(R0)
+	FMOVQ 32(R2), F2
+	WORD $0x6ea0e442 // fcmgt v2.4s, v2.4s, v0.4s
+	WORD $0x4e211c42 // and v2.16b, v2.16b, v1.16b
+	FMOVQ 32(R0), F3
+	FMOVQ 32(R1), F4
+	WORD $0x4e22cc83 // fmla v3.4s, v4.4s, v2.4s
+	FMOVQ F3, 32(R0)
+	FMOVQ 48(R2), F2
+	WORD $0x6ea0e442 // fcmgt v2.4s, v2.4s, v0.4s
+	WORD $0x4e211c42 // and v2.16b, v2.16b, v1.16b
+	FMOVQ 48(R0), F3
+	FMOVQ 48(R1), F4
+	WORD $0x4e22cc83 // fmla v3.4s, v4.4s, v2.4s
+	FMOVQ F3, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	ADD $64, R2
+	SUB $16, R3
+	B loop1
+done2:
+loop3:
+	CMP $4, R3
+	BLT done4
+	FMOVQ 0(R2), F2
+	WORD $0x6ea0e442 // fcmgt v2.4s, v2.4s, v0.4s
+	WORD $0x4e211c42 // and v2.16b, v2.16b, v1.16b
+	FMOVQ 0(R0), F3
+	FMOVQ 0(R1), F4
+	WORD $0x4e22cc83 // fmla v3.4s, v4.4s, v2.4s
+	FMOVQ F3, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop3
+done4:
+loop5:
+	CMP $1, R3
+	BLT done6
+	FMOVS 0(R2), F2
+	WORD $0x6ea0e442 // fcmgt v2.4s, v2.4s, v0.4s
+	WORD $0x4e211c42 // and v2.16b, v2.16b, v1.16b
+	FMOVS 0(R0), F3
+	FMOVS 0(R1), F4
+	WORD $0x4e22cc83 // fmla v3.4s, v4.4s, v2.4s
+	FMOVS F3, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop5
+done6:
+	RET
+
+// func relu2NEON
+TEXT ·relu2NEON(SB), NOSPLIT, $0-24
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	VEOR V0.B16, V0.B16, V0.B16
+loop1:
+	CMP $16, R2
+	BLT done2
+	FMOVQ 0(R1), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x6e21dc21 // fmul v1.4s, v1.4s, v1.4s
+	FMOVQ F1, 0(R0)
+	FMOVQ 16(R1), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x6e21dc21 // fmul v1.4s, v1.4s, v1.4s
+	FMOVQ F1, 16(R0)
+	FMOVQ 32(R1), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x6e21dc21 // fmul v1.4s, v1.4s, v1.4s
+	FMOVQ F1, 32(R0)
+	FMOVQ 48(R1), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x6e21dc21 // fmul v1.4s, v1.4s, v1.4s
+	FMOVQ F1, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R2
+	B loop1
+done2:
+loop3:
+	CMP $4, R2
+	BLT done4
+	FMOVQ 0(R1), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x6e21dc21 // fmul v1.4s, v1.4s, v1.4s
+	FMOVQ F1, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop3
+done4:
+loop5:
+	CMP $1, R2
+	BLT done6
+	FMOVS 0(R1), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x6e21dc21 // fmul v1.4s, v1.4s, v1.4s
+	FMOVS F1, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop5
+done6:
+	RET
+
+// func relu2GradNEON
+TEXT ·relu2GradNEON(SB), NOSPLIT, $0-32
+	MOVD d+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD n+24(FP), R3
+	VEOR V0.B16, V0.B16, V0.B16
+loop1:
+	CMP $16, R3
+	BLT done2
+	FMOVQ 0(R2), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x4e21d421 // fadd v1.4s, v1.4s, v1.4s
+	FMOVQ 0(R0), F2
+	FMOVQ 0(R1), F3
+	WORD $0x4e21cc62 // fmla v2.4s, v3.4s, v1.4s
+	FMOVQ F2, 0(R0)
+	FMOVQ 16(R2), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x4e21d421 // fadd v1.4s, v1.4s, v1.4s
+	FMOVQ 16(R0), F2
+	FMOVQ 16(R1), F3
+	WORD $0x4e21cc62 // fmla v2.4s, v3.4s, v1.4s
+	FMOVQ F2, 16(R0)
+	FMOVQ 32(R2), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x4e21d421 // fadd v1.4s, v1.4s, v1.4s
+	FMOVQ 32(R0), F2
+	FMOVQ 32(R1), F3
+	WORD $0x4e21cc62 // fmla v2.4s, v3.4s, v1.4s
+	FMOVQ F2, 32(R0)
+	FMOVQ 48(R2), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x4e21d421 // fadd v1.4s, v1.4s, v1.4s
+	FMOVQ 48(R0), F2
+	FMOVQ 48(R1), F3
+	WORD $0x4e21cc62 // fmla v2.4s, v3.4s, v1.4s
+	FMOVQ F2, 48(R0)
+	ADD $64, R0
+	ADD $64, R1
+	ADD $64, R2
+	SUB $16, R3
+	B loop1
+done2:
+loop3:
+	CMP $4, R3
+	BLT done4
+	FMOVQ 0(R2), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x4e21d421 // fadd v1.4s, v1.4s, v1.4s
+	FMOVQ 0(R0), F2
+	FMOVQ 0(R1), F3
+	WORD $0x4e21cc62 // fmla v2.4s, v3.4s, v1.4s
+	FMOVQ F2, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop3
+done4:
+loop5:
+	CMP $1, R3
+	BLT done6
+	FMOVS 0(R2), F1
+	WORD $0x4e20f421 // fmax v1.4s, v1.4s, v0.4s
+	WORD $0x4e21d421 // fadd v1.4s, v1.4s, v1.4s
+	FMOVS 0(R0), F2
+	FMOVS 0(R1), F3
+	WORD $0x4e21cc62 // fmla v2.4s, v3.4s, v1.4s
+	FMOVS F2, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop5
+done6:
+	RET
+
+// func geluNEON
+TEXT ·geluNEON(SB), NOSPLIT, $0-24
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD $0x3e866666, R3
+	VMOV R3, V0.S[0]
+	MOVD $0xbf000000, R3
+	VMOV R3, V0.S[1]
+	MOVD $0x3ecc422a, R3
+	VMOV R3, V0.S[2]
+	MOVD $0x3cfac97b, R3
+	VMOV R3, V0.S[3]
+	MOVD $0xbe17badb, R3
+	VMOV R3, V1.S[0]
+	MOVD $0x3e6f0e99, R3
+	VMOV R3, V1.S[1]
+	MOVD $0xbe0711db, R3
+	VMOV R3, V1.S[2]
+	MOVD $0x3e17ab78, R3
+	VMOV R3, V1.S[3]
+	MOVD $0x3d668a43, R3
+	VMOV R3, V2.S[0]
+	MOVD $0x3dd25837, R3
+	VMOV R3, V2.S[1]
+	MOVD $0x3dd54eee, R3
+	VMOV R3, V2.S[2]
+	MOVD $0x3dd686a2, R3
+	VMOV R3, V2.S[3]
+	MOVD $0x3fb8aa3b, R3
+	VMOV R3, V3.S[0]
+	MOVD $0xbf318000, R3
+	VMOV R3, V3.S[1]
+	MOVD $0x395e8083, R3
+	VMOV R3, V3.S[2]
+	MOVD $0x39506967, R3
+	VMOV R3, V3.S[3]
+	MOVD $0x3ab743ce, R3
+	VMOV R3, V4.S[0]
+	MOVD $0x3c088908, R3
+	VMOV R3, V4.S[1]
+	MOVD $0x3d2aa9c1, R3
+	VMOV R3, V4.S[2]
+	MOVD $0x3e2aaaaa, R3
+	VMOV R3, V4.S[3]
+	MOVD $0x3f000000, R3
+	VMOV R3, V5.S[0]
+	MOVD $0xc2d20000, R3
+	VDUP R3, V6.S4
+	MOVD $0x42b20000, R3
+	VDUP R3, V7.S4
+	MOVD $0x3f800000, R3
+	VDUP R3, V8.S4
+	MOVD $0x0000007f, R3
+	VDUP R3, V9.S4
+	MOVD $0x41a00000, R3
+	VDUP R3, V10.S4
+loop1:
+	CMP $4, R2
+	BLT done2
+	FMOVQ 0(R1), F11
+	WORD $0x4ea0f96c // fabs v12.4s, v11.4s
+	WORD $0x4eaaf58c // fmin v12.4s, v12.4s, v10.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4f80118d // fmla v13.4s, v12.4s, v0.s[0]
+	WORD $0x6e2dfd0d // fdiv v13.4s, v8.4s, v13.4s
+	WORD $0x6e2cdd8f // fmul v15.4s, v12.4s, v12.4s
+	WORD $0x6ea0f9ee // fneg v14.4s, v15.4s
+	WORD $0x4e2ccd8e // fmla v14.4s, v12.4s, v12.4s
+	WORD $0x4fa091ef // fmul v15.4s, v15.4s, v0.s[1]
+	WORD $0x4fa091ce // fmul v14.4s, v14.4s, v0.s[1]
+	WORD $0x4e26f5ef // fmax v15.4s, v15.4s, v6.4s
+	WORD $0x4f8391f0 // fmul v16.4s, v15.4s, v3.s[0]
+	WORD $0x4e218a10 // frintn v16.4s, v16.4s
+	WORD $0x4fa3120f // fmla v15.4s, v16.4s, v3.s[1]
+	WORD $0x4f831a0f // fmla v15.4s, v16.4s, v3.s[2]
+	VDUP V3.S[3], V17.S4
+	VDUP V4.S[0], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	VDUP V4.S[1], V17.S4
+	WORD $0x4e2fce51 // fmla v17.4s, v18.4s, v15.4s
+	VDUP V4.S[2], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	VDUP V4.S[3], V17.S4
+	WORD $0x4e2fce51 // fmla v17.4s, v18.4s, v15.4s
+	VDUP V5.S[0], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	WORD $0x6e2fde52 // fmul v18.4s, v18.4s, v15.4s
+	WORD $0x4eaf1df3 // orr v19.16b, v15.16b, v15.16b
+	WORD $0x4e2fce53 // fmla v19.4s, v18.4s, v15.4s
+	WORD $0x4e28d673 // fadd v19.4s, v19.4s, v8.4s
+	WORD $0x4e21aa10 // fcvtns v16.4s, v16.4s
+	WORD $0x4f3f0614 // sshr v20.4s, v16.4s, #1
+	WORD $0x6eb48610 // sub v16.4s, v16.4s, v20.4s
+	WORD $0x4ea98694 // add v20.4s, v20.4s, v9.4s
+	WORD $0x4ea98610 // add v16.4s, v16.4s, v9.4s
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0x6e30de6f // fmul v15.4s, v19.4s, v16.4s
+	WORD $0x4eaf1dec // orr v12.16b, v15.16b, v15.16b
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V2.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V2.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V2.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	WORD $0x6e2dde10 // fmul v16.4s, v16.4s, v13.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d50d // fsub v13.4s, v8.4s, v16.4s
+	WORD $0x4f210572 // sshr v18.4s, v11.4s, #31
+	WORD $0x6e6d1e12 // bsl v18.16b, v16.16b, v13.16b
+	WORD $0x6e32dd6b // fmul v11.4s, v11.4s, v18.4s
+	FMOVQ F11, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop1
+done2:
+loop3:
+	CMP $1, R2
+	BLT done4
+	FMOVS 0(R1), F11
+	WORD $0x4ea0f96c // fabs v12.4s, v11.4s
+	WORD $0x4eaaf58c // fmin v12.4s, v12.4s, v10.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4f80118d // fmla v13.4s, v12.4s, v0.s[0]
+	WORD $0x6e2dfd0d // fdiv v13.4s, v8.4s, v13.4s
+	WORD $0x6e2cdd8f // fmul v15.4s, v12.4s, v12.4s
+	WORD $0x6ea0f9ee // fneg v14.4s, v15.4s
+	WORD $0x4e2ccd8e // fmla v14.4s, v12.4s, v12.4s
+	WORD $0x4fa091ef // fmul v15.4s, v15.4s, v0.s[1]
+	WORD $0x4fa091ce // fmul v14.4s, v14.4s, v0.s[1]
+	WORD $0x4e26f5ef // fmax v15.4s, v15.4s, v6.4s
+	WORD $0x4f8391f0 // fmul v16.4s, v15.4s, v3.s[0]
+	WORD $0x4e218a10 // frintn v16.4s, v16.4s
+	WORD $0x4fa3120f // fmla v15.4s, v16.4s, v3.s[1]
+	WORD $0x4f831a0f // fmla v15.4s, v16.4s, v3.s[2]
+	VDUP V3.S[3], V17.S4
+	VDUP V4.S[0], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	VDUP V4.S[1], V17.S4
+	WORD $0x4e2fce51 // fmla v17.4s, v18.4s, v15.4s
+	VDUP V4.S[2], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	VDUP V4.S[3], V17.S4
+	WORD $0x4e2fce51 // fmla v17.4s, v18.4s, v15.4s
+	VDUP V5.S[0], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	WORD $0x6e2fde52 // fmul v18.4s, v18.4s, v15.4s
+	WORD $0x4eaf1df3 // orr v19.16b, v15.16b, v15.16b
+	WORD $0x4e2fce53 // fmla v19.4s, v18.4s, v15.4s
+	WORD $0x4e28d673 // fadd v19.4s, v19.4s, v8.4s
+	WORD $0x4e21aa10 // fcvtns v16.4s, v16.4s
+	WORD $0x4f3f0614 // sshr v20.4s, v16.4s, #1
+	WORD $0x6eb48610 // sub v16.4s, v16.4s, v20.4s
+	WORD $0x4ea98694 // add v20.4s, v20.4s, v9.4s
+	WORD $0x4ea98610 // add v16.4s, v16.4s, v9.4s
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0x6e30de6f // fmul v15.4s, v19.4s, v16.4s
+	WORD $0x4eaf1dec // orr v12.16b, v15.16b, v15.16b
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V2.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V2.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V2.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	WORD $0x6e2dde10 // fmul v16.4s, v16.4s, v13.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d50d // fsub v13.4s, v8.4s, v16.4s
+	WORD $0x4f210572 // sshr v18.4s, v11.4s, #31
+	WORD $0x6e6d1e12 // bsl v18.16b, v16.16b, v13.16b
+	WORD $0x6e32dd6b // fmul v11.4s, v11.4s, v18.4s
+	FMOVS F11, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop3
+done4:
+	RET
+
+// func geluGradNEON
+TEXT ·geluGradNEON(SB), NOSPLIT, $0-32
+	MOVD d+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD $0x3e866666, R4
+	VMOV R4, V0.S[0]
+	MOVD $0xbf000000, R4
+	VMOV R4, V0.S[1]
+	MOVD $0x3ecc422a, R4
+	VMOV R4, V0.S[2]
+	MOVD $0x3cfac97b, R4
+	VMOV R4, V0.S[3]
+	MOVD $0xbe17badb, R4
+	VMOV R4, V1.S[0]
+	MOVD $0x3e6f0e99, R4
+	VMOV R4, V1.S[1]
+	MOVD $0xbe0711db, R4
+	VMOV R4, V1.S[2]
+	MOVD $0x3e17ab78, R4
+	VMOV R4, V1.S[3]
+	MOVD $0x3d668a43, R4
+	VMOV R4, V2.S[0]
+	MOVD $0x3dd25837, R4
+	VMOV R4, V2.S[1]
+	MOVD $0x3dd54eee, R4
+	VMOV R4, V2.S[2]
+	MOVD $0x3dd686a2, R4
+	VMOV R4, V2.S[3]
+	MOVD $0x3fb8aa3b, R4
+	VMOV R4, V3.S[0]
+	MOVD $0xbf318000, R4
+	VMOV R4, V3.S[1]
+	MOVD $0x395e8083, R4
+	VMOV R4, V3.S[2]
+	MOVD $0x39506967, R4
+	VMOV R4, V3.S[3]
+	MOVD $0x3ab743ce, R4
+	VMOV R4, V4.S[0]
+	MOVD $0x3c088908, R4
+	VMOV R4, V4.S[1]
+	MOVD $0x3d2aa9c1, R4
+	VMOV R4, V4.S[2]
+	MOVD $0x3e2aaaaa, R4
+	VMOV R4, V4.S[3]
+	MOVD $0x3f000000, R4
+	VMOV R4, V5.S[0]
+	MOVD $0xc2d20000, R4
+	VDUP R4, V6.S4
+	MOVD $0x42b20000, R4
+	VDUP R4, V7.S4
+	MOVD $0x3f800000, R4
+	VDUP R4, V8.S4
+	MOVD $0x0000007f, R4
+	VDUP R4, V9.S4
+	MOVD $0x41a00000, R4
+	VDUP R4, V10.S4
+loop1:
+	CMP $4, R3
+	BLT done2
+	FMOVQ 0(R2), F11
+	WORD $0x4ea0f96c // fabs v12.4s, v11.4s
+	WORD $0x4eaaf58c // fmin v12.4s, v12.4s, v10.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4f80118d // fmla v13.4s, v12.4s, v0.s[0]
+	WORD $0x6e2dfd0d // fdiv v13.4s, v8.4s, v13.4s
+	WORD $0x6e2cdd8f // fmul v15.4s, v12.4s, v12.4s
+	WORD $0x6ea0f9ee // fneg v14.4s, v15.4s
+	WORD $0x4e2ccd8e // fmla v14.4s, v12.4s, v12.4s
+	WORD $0x4fa091ef // fmul v15.4s, v15.4s, v0.s[1]
+	WORD $0x4fa091ce // fmul v14.4s, v14.4s, v0.s[1]
+	WORD $0x4e26f5ef // fmax v15.4s, v15.4s, v6.4s
+	WORD $0x4f8391f0 // fmul v16.4s, v15.4s, v3.s[0]
+	WORD $0x4e218a10 // frintn v16.4s, v16.4s
+	WORD $0x4fa3120f // fmla v15.4s, v16.4s, v3.s[1]
+	WORD $0x4f831a0f // fmla v15.4s, v16.4s, v3.s[2]
+	VDUP V3.S[3], V17.S4
+	VDUP V4.S[0], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	VDUP V4.S[1], V17.S4
+	WORD $0x4e2fce51 // fmla v17.4s, v18.4s, v15.4s
+	VDUP V4.S[2], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	VDUP V4.S[3], V17.S4
+	WORD $0x4e2fce51 // fmla v17.4s, v18.4s, v15.4s
+	VDUP V5.S[0], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	WORD $0x6e2fde52 // fmul v18.4s, v18.4s, v15.4s
+	WORD $0x4eaf1df3 // orr v19.16b, v15.16b, v15.16b
+	WORD $0x4e2fce53 // fmla v19.4s, v18.4s, v15.4s
+	WORD $0x4e28d673 // fadd v19.4s, v19.4s, v8.4s
+	WORD $0x4e21aa10 // fcvtns v16.4s, v16.4s
+	WORD $0x4f3f0614 // sshr v20.4s, v16.4s, #1
+	WORD $0x6eb48610 // sub v16.4s, v16.4s, v20.4s
+	WORD $0x4ea98694 // add v20.4s, v20.4s, v9.4s
+	WORD $0x4ea98610 // add v16.4s, v16.4s, v9.4s
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0x6e30de6f // fmul v15.4s, v19.4s, v16.4s
+	WORD $0x4eaf1dec // orr v12.16b, v15.16b, v15.16b
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V2.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V2.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V2.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	WORD $0x6e2dde10 // fmul v16.4s, v16.4s, v13.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d50d // fsub v13.4s, v8.4s, v16.4s
+	WORD $0x4f210572 // sshr v18.4s, v11.4s, #31
+	WORD $0x6e6d1e12 // bsl v18.16b, v16.16b, v13.16b
+	WORD $0x4f8099ef // fmul v15.4s, v15.4s, v0.s[2]
+	WORD $0x4e2fcd72 // fmla v18.4s, v11.4s, v15.4s
+	FMOVQ 0(R0), F19
+	FMOVQ 0(R1), F20
+	WORD $0x4e32ce93 // fmla v19.4s, v20.4s, v18.4s
+	FMOVQ F19, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop1
+done2:
+loop3:
+	CMP $1, R3
+	BLT done4
+	FMOVS 0(R2), F11
+	WORD $0x4ea0f96c // fabs v12.4s, v11.4s
+	WORD $0x4eaaf58c // fmin v12.4s, v12.4s, v10.4s
+	WORD $0x4ea81d0d // orr v13.16b, v8.16b, v8.16b
+	WORD $0x4f80118d // fmla v13.4s, v12.4s, v0.s[0]
+	WORD $0x6e2dfd0d // fdiv v13.4s, v8.4s, v13.4s
+	WORD $0x6e2cdd8f // fmul v15.4s, v12.4s, v12.4s
+	WORD $0x6ea0f9ee // fneg v14.4s, v15.4s
+	WORD $0x4e2ccd8e // fmla v14.4s, v12.4s, v12.4s
+	WORD $0x4fa091ef // fmul v15.4s, v15.4s, v0.s[1]
+	WORD $0x4fa091ce // fmul v14.4s, v14.4s, v0.s[1]
+	WORD $0x4e26f5ef // fmax v15.4s, v15.4s, v6.4s
+	WORD $0x4f8391f0 // fmul v16.4s, v15.4s, v3.s[0]
+	WORD $0x4e218a10 // frintn v16.4s, v16.4s
+	WORD $0x4fa3120f // fmla v15.4s, v16.4s, v3.s[1]
+	WORD $0x4f831a0f // fmla v15.4s, v16.4s, v3.s[2]
+	VDUP V3.S[3], V17.S4
+	VDUP V4.S[0], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	VDUP V4.S[1], V17.S4
+	WORD $0x4e2fce51 // fmla v17.4s, v18.4s, v15.4s
+	VDUP V4.S[2], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	VDUP V4.S[3], V17.S4
+	WORD $0x4e2fce51 // fmla v17.4s, v18.4s, v15.4s
+	VDUP V5.S[0], V18.S4
+	WORD $0x4e2fce32 // fmla v18.4s, v17.4s, v15.4s
+	WORD $0x6e2fde52 // fmul v18.4s, v18.4s, v15.4s
+	WORD $0x4eaf1df3 // orr v19.16b, v15.16b, v15.16b
+	WORD $0x4e2fce53 // fmla v19.4s, v18.4s, v15.4s
+	WORD $0x4e28d673 // fadd v19.4s, v19.4s, v8.4s
+	WORD $0x4e21aa10 // fcvtns v16.4s, v16.4s
+	WORD $0x4f3f0614 // sshr v20.4s, v16.4s, #1
+	WORD $0x6eb48610 // sub v16.4s, v16.4s, v20.4s
+	WORD $0x4ea98694 // add v20.4s, v20.4s, v9.4s
+	WORD $0x4ea98610 // add v16.4s, v16.4s, v9.4s
+	WORD $0x4f375694 // shl v20.4s, v20.4s, #23
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x6e34de73 // fmul v19.4s, v19.4s, v20.4s
+	WORD $0x6e30de6f // fmul v15.4s, v19.4s, v16.4s
+	WORD $0x4eaf1dec // orr v12.16b, v15.16b, v15.16b
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V2.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V2.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V2.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	WORD $0x6e2dde10 // fmul v16.4s, v16.4s, v13.4s
+	WORD $0x6e2fde10 // fmul v16.4s, v16.4s, v15.4s
+	WORD $0x4eb0d50d // fsub v13.4s, v8.4s, v16.4s
+	WORD $0x4f210572 // sshr v18.4s, v11.4s, #31
+	WORD $0x6e6d1e12 // bsl v18.16b, v16.16b, v13.16b
+	WORD $0x4f8099ef // fmul v15.4s, v15.4s, v0.s[2]
+	WORD $0x4e2fcd72 // fmla v18.4s, v11.4s, v15.4s
+	FMOVS 0(R0), F19
+	FMOVS 0(R1), F20
+	WORD $0x4e32ce93 // fmla v19.4s, v20.4s, v18.4s
+	FMOVS F19, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop3
+done4:
+	RET
+
+// func sigmoidNEON
+TEXT ·sigmoidNEON(SB), NOSPLIT, $0-24
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD $0x3fb8aa3b, R3
+	VMOV R3, V0.S[0]
+	MOVD $0xbf318000, R3
+	VMOV R3, V0.S[1]
+	MOVD $0x395e8083, R3
+	VMOV R3, V0.S[2]
+	MOVD $0x39506967, R3
+	VMOV R3, V0.S[3]
+	MOVD $0x3ab743ce, R3
+	VMOV R3, V1.S[0]
+	MOVD $0x3c088908, R3
+	VMOV R3, V1.S[1]
+	MOVD $0x3d2aa9c1, R3
+	VMOV R3, V1.S[2]
+	MOVD $0x3e2aaaaa, R3
+	VMOV R3, V1.S[3]
+	MOVD $0x3f000000, R3
+	VMOV R3, V2.S[0]
+	MOVD $0xc2d20000, R3
+	VDUP R3, V3.S4
+	MOVD $0x42b20000, R3
+	VDUP R3, V4.S4
+	MOVD $0x3f800000, R3
+	VDUP R3, V5.S4
+	MOVD $0x0000007f, R3
+	VDUP R3, V6.S4
+loop1:
+	CMP $4, R2
+	BLT done2
+	FMOVQ 0(R1), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e29fd08 // fdiv v8.4s, v8.4s, v9.4s
+	FMOVQ F8, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop1
+done2:
+loop3:
+	CMP $1, R2
+	BLT done4
+	FMOVS 0(R1), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e29fd08 // fdiv v8.4s, v8.4s, v9.4s
+	FMOVS F8, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop3
+done4:
+	RET
+
+// func sigmoidGradNEON
+TEXT ·sigmoidGradNEON(SB), NOSPLIT, $0-32
+	MOVD d+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD $0x3fb8aa3b, R4
+	VMOV R4, V0.S[0]
+	MOVD $0xbf318000, R4
+	VMOV R4, V0.S[1]
+	MOVD $0x395e8083, R4
+	VMOV R4, V0.S[2]
+	MOVD $0x39506967, R4
+	VMOV R4, V0.S[3]
+	MOVD $0x3ab743ce, R4
+	VMOV R4, V1.S[0]
+	MOVD $0x3c088908, R4
+	VMOV R4, V1.S[1]
+	MOVD $0x3d2aa9c1, R4
+	VMOV R4, V1.S[2]
+	MOVD $0x3e2aaaaa, R4
+	VMOV R4, V1.S[3]
+	MOVD $0x3f000000, R4
+	VMOV R4, V2.S[0]
+	MOVD $0xc2d20000, R4
+	VDUP R4, V3.S4
+	MOVD $0x42b20000, R4
+	VDUP R4, V4.S4
+	MOVD $0x3f800000, R4
+	VDUP R4, V5.S4
+	MOVD $0x0000007f, R4
+	VDUP R4, V6.S4
+loop1:
+	CMP $4, R3
+	BLT done2
+	FMOVQ 0(R2), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e29fca9 // fdiv v9.4s, v5.4s, v9.4s
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	FMOVQ 0(R0), F11
+	FMOVQ 0(R1), F12
+	WORD $0x4e2acd8b // fmla v11.4s, v12.4s, v10.4s
+	FMOVQ F11, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop1
+done2:
+loop3:
+	CMP $1, R3
+	BLT done4
+	FMOVS 0(R2), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e29fca9 // fdiv v9.4s, v5.4s, v9.4s
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	FMOVS 0(R0), F11
+	FMOVS 0(R1), F12
+	WORD $0x4e2acd8b // fmla v11.4s, v12.4s, v10.4s
+	FMOVS F11, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop3
+done4:
+	RET
+
+// func tanhNEON
+TEXT ·tanhNEON(SB), NOSPLIT, $0-24
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD $0x3fb8aa3b, R3
+	VMOV R3, V0.S[0]
+	MOVD $0xbf318000, R3
+	VMOV R3, V0.S[1]
+	MOVD $0x395e8083, R3
+	VMOV R3, V0.S[2]
+	MOVD $0x39506967, R3
+	VMOV R3, V0.S[3]
+	MOVD $0x3ab743ce, R3
+	VMOV R3, V1.S[0]
+	MOVD $0x3c088908, R3
+	VMOV R3, V1.S[1]
+	MOVD $0x3d2aa9c1, R3
+	VMOV R3, V1.S[2]
+	MOVD $0x3e2aaaaa, R3
+	VMOV R3, V1.S[3]
+	MOVD $0x3f000000, R3
+	VMOV R3, V2.S[0]
+	MOVD $0xc2d20000, R3
+	VDUP R3, V3.S4
+	MOVD $0x42b20000, R3
+	VDUP R3, V4.S4
+	MOVD $0x3f800000, R3
+	VDUP R3, V5.S4
+	MOVD $0x0000007f, R3
+	VDUP R3, V6.S4
+	MOVD $0x80000000, R3
+	VDUP R3, V7.S4
+	MOVD $0x40000000, R3
+	VDUP R3, V8.S4
+	VEOR V9.B16, V9.B16, V9.B16
+loop1:
+	CMP $4, R2
+	BLT done2
+	FMOVQ 0(R1), F10
+	WORD $0x4e271d4b // and v11.16b, v10.16b, v7.16b
+	WORD $0x4ea71d4a // orr v10.16b, v10.16b, v7.16b
+	WORD $0x4e2ad54a // fadd v10.4s, v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914c // fmul v12.4s, v10.4s, v0.s[0]
+	WORD $0x4e21898c // frintn v12.4s, v12.4s
+	WORD $0x4fa0118a // fmla v10.4s, v12.4s, v0.s[1]
+	WORD $0x4f80198a // fmla v10.4s, v12.4s, v0.s[2]
+	VDUP V0.S[3], V13.S4
+	VDUP V1.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V1.S[1], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V1.S[2], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V1.S[3], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V2.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x6e2addce // fmul v14.4s, v14.4s, v10.4s
+	WORD $0x4eaa1d4f // orr v15.16b, v10.16b, v10.16b
+	WORD $0x4e2acdcf // fmla v15.4s, v14.4s, v10.4s
+	WORD $0x4e21a991 // fcvtns v17.4s, v12.4s
+	WORD $0x4ea68631 // add v17.4s, v17.4s, v6.4s
+	WORD $0x4ea96631 // smax v17.4s, v17.4s, v9.4s
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x4ea5d630 // fsub v16.4s, v17.4s, v5.4s
+	WORD $0x4e2fce30 // fmla v16.4s, v17.4s, v15.4s
+	WORD $0x4eb11e2c // orr v12.16b, v17.16b, v17.16b
+	WORD $0x4e2fcd91 // fmla v17.4s, v12.4s, v15.4s
+	WORD $0x4e28d60a // fadd v10.4s, v16.4s, v8.4s
+	WORD $0x6e2afe10 // fdiv v16.4s, v16.4s, v10.4s
+	WORD $0x4ea0fa10 // fabs v16.4s, v16.4s
+	WORD $0x4eab1e10 // orr v16.16b, v16.16b, v11.16b
+	FMOVQ F16, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop1
+done2:
+loop3:
+	CMP $1, R2
+	BLT done4
+	FMOVS 0(R1), F10
+	WORD $0x4e271d4b // and v11.16b, v10.16b, v7.16b
+	WORD $0x4ea71d4a // orr v10.16b, v10.16b, v7.16b
+	WORD $0x4e2ad54a // fadd v10.4s, v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914c // fmul v12.4s, v10.4s, v0.s[0]
+	WORD $0x4e21898c // frintn v12.4s, v12.4s
+	WORD $0x4fa0118a // fmla v10.4s, v12.4s, v0.s[1]
+	WORD $0x4f80198a // fmla v10.4s, v12.4s, v0.s[2]
+	VDUP V0.S[3], V13.S4
+	VDUP V1.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V1.S[1], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V1.S[2], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V1.S[3], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V2.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x6e2addce // fmul v14.4s, v14.4s, v10.4s
+	WORD $0x4eaa1d4f // orr v15.16b, v10.16b, v10.16b
+	WORD $0x4e2acdcf // fmla v15.4s, v14.4s, v10.4s
+	WORD $0x4e21a991 // fcvtns v17.4s, v12.4s
+	WORD $0x4ea68631 // add v17.4s, v17.4s, v6.4s
+	WORD $0x4ea96631 // smax v17.4s, v17.4s, v9.4s
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x4ea5d630 // fsub v16.4s, v17.4s, v5.4s
+	WORD $0x4e2fce30 // fmla v16.4s, v17.4s, v15.4s
+	WORD $0x4eb11e2c // orr v12.16b, v17.16b, v17.16b
+	WORD $0x4e2fcd91 // fmla v17.4s, v12.4s, v15.4s
+	WORD $0x4e28d60a // fadd v10.4s, v16.4s, v8.4s
+	WORD $0x6e2afe10 // fdiv v16.4s, v16.4s, v10.4s
+	WORD $0x4ea0fa10 // fabs v16.4s, v16.4s
+	WORD $0x4eab1e10 // orr v16.16b, v16.16b, v11.16b
+	FMOVS F16, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop3
+done4:
+	RET
+
+// func tanhGradNEON
+TEXT ·tanhGradNEON(SB), NOSPLIT, $0-32
+	MOVD d+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD $0x3fb8aa3b, R4
+	VMOV R4, V0.S[0]
+	MOVD $0xbf318000, R4
+	VMOV R4, V0.S[1]
+	MOVD $0x395e8083, R4
+	VMOV R4, V0.S[2]
+	MOVD $0x39506967, R4
+	VMOV R4, V0.S[3]
+	MOVD $0x3ab743ce, R4
+	VMOV R4, V1.S[0]
+	MOVD $0x3c088908, R4
+	VMOV R4, V1.S[1]
+	MOVD $0x3d2aa9c1, R4
+	VMOV R4, V1.S[2]
+	MOVD $0x3e2aaaaa, R4
+	VMOV R4, V1.S[3]
+	MOVD $0x3f000000, R4
+	VMOV R4, V2.S[0]
+	MOVD $0xc2d20000, R4
+	VDUP R4, V3.S4
+	MOVD $0x42b20000, R4
+	VDUP R4, V4.S4
+	MOVD $0x3f800000, R4
+	VDUP R4, V5.S4
+	MOVD $0x0000007f, R4
+	VDUP R4, V6.S4
+	MOVD $0x80000000, R4
+	VDUP R4, V7.S4
+	MOVD $0x40000000, R4
+	VDUP R4, V8.S4
+	VEOR V9.B16, V9.B16, V9.B16
+loop1:
+	CMP $4, R3
+	BLT done2
+	FMOVQ 0(R2), F10
+	WORD $0x4ea71d4a // orr v10.16b, v10.16b, v7.16b
+	WORD $0x4e2ad54a // fadd v10.4s, v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e21a970 // fcvtns v16.4s, v11.4s
+	WORD $0x4ea68610 // add v16.4s, v16.4s, v6.4s
+	WORD $0x4ea96610 // smax v16.4s, v16.4s, v9.4s
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x4ea5d60f // fsub v15.4s, v16.4s, v5.4s
+	WORD $0x4e2ece0f // fmla v15.4s, v16.4s, v14.4s
+	WORD $0x4eb01e0b // orr v11.16b, v16.16b, v16.16b
+	WORD $0x4e2ecd70 // fmla v16.4s, v11.4s, v14.4s
+	WORD $0x4e28d5ef // fadd v15.4s, v15.4s, v8.4s
+	WORD $0x4e30d610 // fadd v16.4s, v16.4s, v16.4s
+	WORD $0x4e30d610 // fadd v16.4s, v16.4s, v16.4s
+	WORD $0x6e2fddef // fmul v15.4s, v15.4s, v15.4s
+	WORD $0x6e2ffe10 // fdiv v16.4s, v16.4s, v15.4s
+	FMOVQ 0(R0), F17
+	FMOVQ 0(R1), F18
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	FMOVQ F17, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop1
+done2:
+loop3:
+	CMP $1, R3
+	BLT done4
+	FMOVS 0(R2), F10
+	WORD $0x4ea71d4a // orr v10.16b, v10.16b, v7.16b
+	WORD $0x4e2ad54a // fadd v10.4s, v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e21a970 // fcvtns v16.4s, v11.4s
+	WORD $0x4ea68610 // add v16.4s, v16.4s, v6.4s
+	WORD $0x4ea96610 // smax v16.4s, v16.4s, v9.4s
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x4ea5d60f // fsub v15.4s, v16.4s, v5.4s
+	WORD $0x4e2ece0f // fmla v15.4s, v16.4s, v14.4s
+	WORD $0x4eb01e0b // orr v11.16b, v16.16b, v16.16b
+	WORD $0x4e2ecd70 // fmla v16.4s, v11.4s, v14.4s
+	WORD $0x4e28d5ef // fadd v15.4s, v15.4s, v8.4s
+	WORD $0x4e30d610 // fadd v16.4s, v16.4s, v16.4s
+	WORD $0x4e30d610 // fadd v16.4s, v16.4s, v16.4s
+	WORD $0x6e2fddef // fmul v15.4s, v15.4s, v15.4s
+	WORD $0x6e2ffe10 // fdiv v16.4s, v16.4s, v15.4s
+	FMOVS 0(R0), F17
+	FMOVS 0(R1), F18
+	WORD $0x4e30ce51 // fmla v17.4s, v18.4s, v16.4s
+	FMOVS F17, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop3
+done4:
+	RET
+
+// func expNEON
+TEXT ·expNEON(SB), NOSPLIT, $0-24
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	MOVD $0x3fb8aa3b, R3
+	VMOV R3, V0.S[0]
+	MOVD $0xbf318000, R3
+	VMOV R3, V0.S[1]
+	MOVD $0x395e8083, R3
+	VMOV R3, V0.S[2]
+	MOVD $0x39506967, R3
+	VMOV R3, V0.S[3]
+	MOVD $0x3ab743ce, R3
+	VMOV R3, V1.S[0]
+	MOVD $0x3c088908, R3
+	VMOV R3, V1.S[1]
+	MOVD $0x3d2aa9c1, R3
+	VMOV R3, V1.S[2]
+	MOVD $0x3e2aaaaa, R3
+	VMOV R3, V1.S[3]
+	MOVD $0x3f000000, R3
+	VMOV R3, V2.S[0]
+	MOVD $0xc2d20000, R3
+	VDUP R3, V3.S4
+	MOVD $0x42b20000, R3
+	VDUP R3, V4.S4
+	MOVD $0x3f800000, R3
+	VDUP R3, V5.S4
+	MOVD $0x0000007f, R3
+	VDUP R3, V6.S4
+loop1:
+	CMP $4, R2
+	BLT done2
+	FMOVQ 0(R1), F7
+	WORD $0x4ea4f4e7 // fmin v7.4s, v7.4s, v4.4s
+	WORD $0x4e23f4e7 // fmax v7.4s, v7.4s, v3.4s
+	WORD $0x4f8090e8 // fmul v8.4s, v7.4s, v0.s[0]
+	WORD $0x4e218908 // frintn v8.4s, v8.4s
+	WORD $0x4fa01107 // fmla v7.4s, v8.4s, v0.s[1]
+	WORD $0x4f801907 // fmla v7.4s, v8.4s, v0.s[2]
+	VDUP V0.S[3], V9.S4
+	VDUP V1.S[0], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	VDUP V1.S[1], V9.S4
+	WORD $0x4e27cd49 // fmla v9.4s, v10.4s, v7.4s
+	VDUP V1.S[2], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	VDUP V1.S[3], V9.S4
+	WORD $0x4e27cd49 // fmla v9.4s, v10.4s, v7.4s
+	VDUP V2.S[0], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	WORD $0x6e27dd4a // fmul v10.4s, v10.4s, v7.4s
+	WORD $0x4ea71ceb // orr v11.16b, v7.16b, v7.16b
+	WORD $0x4e27cd4b // fmla v11.4s, v10.4s, v7.4s
+	WORD $0x4e25d56b // fadd v11.4s, v11.4s, v5.4s
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4f3f050c // sshr v12.4s, v8.4s, #1
+	WORD $0x6eac8508 // sub v8.4s, v8.4s, v12.4s
+	WORD $0x4ea6858c // add v12.4s, v12.4s, v6.4s
+	WORD $0x4ea68508 // add v8.4s, v8.4s, v6.4s
+	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
+	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	WORD $0x6e28dd67 // fmul v7.4s, v11.4s, v8.4s
+	FMOVQ F7, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop1
+done2:
+loop3:
+	CMP $1, R2
+	BLT done4
+	FMOVS 0(R1), F7
+	WORD $0x4ea4f4e7 // fmin v7.4s, v7.4s, v4.4s
+	WORD $0x4e23f4e7 // fmax v7.4s, v7.4s, v3.4s
+	WORD $0x4f8090e8 // fmul v8.4s, v7.4s, v0.s[0]
+	WORD $0x4e218908 // frintn v8.4s, v8.4s
+	WORD $0x4fa01107 // fmla v7.4s, v8.4s, v0.s[1]
+	WORD $0x4f801907 // fmla v7.4s, v8.4s, v0.s[2]
+	VDUP V0.S[3], V9.S4
+	VDUP V1.S[0], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	VDUP V1.S[1], V9.S4
+	WORD $0x4e27cd49 // fmla v9.4s, v10.4s, v7.4s
+	VDUP V1.S[2], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	VDUP V1.S[3], V9.S4
+	WORD $0x4e27cd49 // fmla v9.4s, v10.4s, v7.4s
+	VDUP V2.S[0], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	WORD $0x6e27dd4a // fmul v10.4s, v10.4s, v7.4s
+	WORD $0x4ea71ceb // orr v11.16b, v7.16b, v7.16b
+	WORD $0x4e27cd4b // fmla v11.4s, v10.4s, v7.4s
+	WORD $0x4e25d56b // fadd v11.4s, v11.4s, v5.4s
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4f3f050c // sshr v12.4s, v8.4s, #1
+	WORD $0x6eac8508 // sub v8.4s, v8.4s, v12.4s
+	WORD $0x4ea6858c // add v12.4s, v12.4s, v6.4s
+	WORD $0x4ea68508 // add v8.4s, v8.4s, v6.4s
+	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
+	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	WORD $0x6e28dd67 // fmul v7.4s, v11.4s, v8.4s
+	FMOVS F7, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop3
+done4:
+	RET
+
+// func expGradNEON
+TEXT ·expGradNEON(SB), NOSPLIT, $0-32
+	MOVD d+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD $0x3fb8aa3b, R4
+	VMOV R4, V0.S[0]
+	MOVD $0xbf318000, R4
+	VMOV R4, V0.S[1]
+	MOVD $0x395e8083, R4
+	VMOV R4, V0.S[2]
+	MOVD $0x39506967, R4
+	VMOV R4, V0.S[3]
+	MOVD $0x3ab743ce, R4
+	VMOV R4, V1.S[0]
+	MOVD $0x3c088908, R4
+	VMOV R4, V1.S[1]
+	MOVD $0x3d2aa9c1, R4
+	VMOV R4, V1.S[2]
+	MOVD $0x3e2aaaaa, R4
+	VMOV R4, V1.S[3]
+	MOVD $0x3f000000, R4
+	VMOV R4, V2.S[0]
+	MOVD $0xc2d20000, R4
+	VDUP R4, V3.S4
+	MOVD $0x42b20000, R4
+	VDUP R4, V4.S4
+	MOVD $0x3f800000, R4
+	VDUP R4, V5.S4
+	MOVD $0x0000007f, R4
+	VDUP R4, V6.S4
+loop1:
+	CMP $4, R3
+	BLT done2
+	FMOVQ 0(R2), F7
+	WORD $0x4ea4f4e7 // fmin v7.4s, v7.4s, v4.4s
+	WORD $0x4e23f4e7 // fmax v7.4s, v7.4s, v3.4s
+	WORD $0x4f8090e8 // fmul v8.4s, v7.4s, v0.s[0]
+	WORD $0x4e218908 // frintn v8.4s, v8.4s
+	WORD $0x4fa01107 // fmla v7.4s, v8.4s, v0.s[1]
+	WORD $0x4f801907 // fmla v7.4s, v8.4s, v0.s[2]
+	VDUP V0.S[3], V9.S4
+	VDUP V1.S[0], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	VDUP V1.S[1], V9.S4
+	WORD $0x4e27cd49 // fmla v9.4s, v10.4s, v7.4s
+	VDUP V1.S[2], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	VDUP V1.S[3], V9.S4
+	WORD $0x4e27cd49 // fmla v9.4s, v10.4s, v7.4s
+	VDUP V2.S[0], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	WORD $0x6e27dd4a // fmul v10.4s, v10.4s, v7.4s
+	WORD $0x4ea71ceb // orr v11.16b, v7.16b, v7.16b
+	WORD $0x4e27cd4b // fmla v11.4s, v10.4s, v7.4s
+	WORD $0x4e25d56b // fadd v11.4s, v11.4s, v5.4s
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4f3f050c // sshr v12.4s, v8.4s, #1
+	WORD $0x6eac8508 // sub v8.4s, v8.4s, v12.4s
+	WORD $0x4ea6858c // add v12.4s, v12.4s, v6.4s
+	WORD $0x4ea68508 // add v8.4s, v8.4s, v6.4s
+	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
+	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	WORD $0x6e28dd67 // fmul v7.4s, v11.4s, v8.4s
+	FMOVQ 0(R0), F8
+	FMOVQ 0(R1), F9
+	WORD $0x4e27cd28 // fmla v8.4s, v9.4s, v7.4s
+	FMOVQ F8, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop1
+done2:
+loop3:
+	CMP $1, R3
+	BLT done4
+	FMOVS 0(R2), F7
+	WORD $0x4ea4f4e7 // fmin v7.4s, v7.4s, v4.4s
+	WORD $0x4e23f4e7 // fmax v7.4s, v7.4s, v3.4s
+	WORD $0x4f8090e8 // fmul v8.4s, v7.4s, v0.s[0]
+	WORD $0x4e218908 // frintn v8.4s, v8.4s
+	WORD $0x4fa01107 // fmla v7.4s, v8.4s, v0.s[1]
+	WORD $0x4f801907 // fmla v7.4s, v8.4s, v0.s[2]
+	VDUP V0.S[3], V9.S4
+	VDUP V1.S[0], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	VDUP V1.S[1], V9.S4
+	WORD $0x4e27cd49 // fmla v9.4s, v10.4s, v7.4s
+	VDUP V1.S[2], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	VDUP V1.S[3], V9.S4
+	WORD $0x4e27cd49 // fmla v9.4s, v10.4s, v7.4s
+	VDUP V2.S[0], V10.S4
+	WORD $0x4e27cd2a // fmla v10.4s, v9.4s, v7.4s
+	WORD $0x6e27dd4a // fmul v10.4s, v10.4s, v7.4s
+	WORD $0x4ea71ceb // orr v11.16b, v7.16b, v7.16b
+	WORD $0x4e27cd4b // fmla v11.4s, v10.4s, v7.4s
+	WORD $0x4e25d56b // fadd v11.4s, v11.4s, v5.4s
+	WORD $0x4e21a908 // fcvtns v8.4s, v8.4s
+	WORD $0x4f3f050c // sshr v12.4s, v8.4s, #1
+	WORD $0x6eac8508 // sub v8.4s, v8.4s, v12.4s
+	WORD $0x4ea6858c // add v12.4s, v12.4s, v6.4s
+	WORD $0x4ea68508 // add v8.4s, v8.4s, v6.4s
+	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
+	WORD $0x4f375508 // shl v8.4s, v8.4s, #23
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	WORD $0x6e28dd67 // fmul v7.4s, v11.4s, v8.4s
+	FMOVS 0(R0), F8
+	FMOVS 0(R1), F9
+	WORD $0x4e27cd28 // fmla v8.4s, v9.4s, v7.4s
+	FMOVS F8, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop3
+done4:
+	RET
+
+// func swigluNEON
+TEXT ·swigluNEON(SB), NOSPLIT, $0-32
+	MOVD y+0(FP), R0
+	MOVD gate+8(FP), R1
+	MOVD u+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD $0x3fb8aa3b, R4
+	VMOV R4, V0.S[0]
+	MOVD $0xbf318000, R4
+	VMOV R4, V0.S[1]
+	MOVD $0x395e8083, R4
+	VMOV R4, V0.S[2]
+	MOVD $0x39506967, R4
+	VMOV R4, V0.S[3]
+	MOVD $0x3ab743ce, R4
+	VMOV R4, V1.S[0]
+	MOVD $0x3c088908, R4
+	VMOV R4, V1.S[1]
+	MOVD $0x3d2aa9c1, R4
+	VMOV R4, V1.S[2]
+	MOVD $0x3e2aaaaa, R4
+	VMOV R4, V1.S[3]
+	MOVD $0x3f000000, R4
+	VMOV R4, V2.S[0]
+	MOVD $0xc2d20000, R4
+	VDUP R4, V3.S4
+	MOVD $0x42b20000, R4
+	VDUP R4, V4.S4
+	MOVD $0x3f800000, R4
+	VDUP R4, V5.S4
+	MOVD $0x0000007f, R4
+	VDUP R4, V6.S4
+loop1:
+	CMP $4, R3
+	BLT done2
+	FMOVQ 0(R1), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e27dd08 // fmul v8.4s, v8.4s, v7.4s
+	WORD $0x6e29fd08 // fdiv v8.4s, v8.4s, v9.4s
+	FMOVQ 0(R2), F11
+	WORD $0x6e2bdd08 // fmul v8.4s, v8.4s, v11.4s
+	FMOVQ F8, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop1
+done2:
+loop3:
+	CMP $1, R3
+	BLT done4
+	FMOVS 0(R1), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e27dd08 // fmul v8.4s, v8.4s, v7.4s
+	WORD $0x6e29fd08 // fdiv v8.4s, v8.4s, v9.4s
+	FMOVS 0(R2), F11
+	WORD $0x6e2bdd08 // fmul v8.4s, v8.4s, v11.4s
+	FMOVS F8, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop3
+done4:
+	RET
+
+// func swigluGradNEON
+TEXT ·swigluGradNEON(SB), NOSPLIT, $0-48
+	MOVD dg+0(FP), R0
+	MOVD du+8(FP), R1
+	MOVD dy+16(FP), R2
+	MOVD gate+24(FP), R3
+	MOVD u+32(FP), R4
+	MOVD n+40(FP), R5
+	MOVD $0x3fb8aa3b, R6
+	VMOV R6, V0.S[0]
+	MOVD $0xbf318000, R6
+	VMOV R6, V0.S[1]
+	MOVD $0x395e8083, R6
+	VMOV R6, V0.S[2]
+	MOVD $0x39506967, R6
+	VMOV R6, V0.S[3]
+	MOVD $0x3ab743ce, R6
+	VMOV R6, V1.S[0]
+	MOVD $0x3c088908, R6
+	VMOV R6, V1.S[1]
+	MOVD $0x3d2aa9c1, R6
+	VMOV R6, V1.S[2]
+	MOVD $0x3e2aaaaa, R6
+	VMOV R6, V1.S[3]
+	MOVD $0x3f000000, R6
+	VMOV R6, V2.S[0]
+	MOVD $0xc2d20000, R6
+	VDUP R6, V3.S4
+	MOVD $0x42b20000, R6
+	VDUP R6, V4.S4
+	MOVD $0x3f800000, R6
+	VDUP R6, V5.S4
+	MOVD $0x0000007f, R6
+	VDUP R6, V6.S4
+loop1:
+	CMP $4, R5
+	BLT done2
+	FMOVQ 0(R3), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e29fca9 // fdiv v9.4s, v5.4s, v9.4s
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x4ea81d0b // orr v11.16b, v8.16b, v8.16b
+	WORD $0x4e27cd4b // fmla v11.4s, v10.4s, v7.4s
+	WORD $0x6e27dd08 // fmul v8.4s, v8.4s, v7.4s
+	FMOVQ 0(R2), F12
+	FMOVQ 0(R1), F13
+	WORD $0x4e2ccd0d // fmla v13.4s, v8.4s, v12.4s
+	FMOVQ F13, 0(R1)
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	FMOVQ 0(R0), F13
+	FMOVQ 0(R4), F14
+	WORD $0x4e2ecd6d // fmla v13.4s, v11.4s, v14.4s
+	FMOVQ F13, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	ADD $16, R4
+	SUB $4, R5
+	B loop1
+done2:
+loop3:
+	CMP $1, R5
+	BLT done4
+	FMOVS 0(R3), F7
+	WORD $0x4ea0f8ea // fabs v10.4s, v7.4s
+	WORD $0x6ea0f94a // fneg v10.4s, v10.4s
+	WORD $0x4e23f54a // fmax v10.4s, v10.4s, v3.4s
+	WORD $0x4f80914b // fmul v11.4s, v10.4s, v0.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa0116a // fmla v10.4s, v11.4s, v0.s[1]
+	WORD $0x4f80196a // fmla v10.4s, v11.4s, v0.s[2]
+	VDUP V0.S[3], V12.S4
+	VDUP V1.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[1], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V1.S[2], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	VDUP V1.S[3], V12.S4
+	WORD $0x4e2acdac // fmla v12.4s, v13.4s, v10.4s
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e2acd8d // fmla v13.4s, v12.4s, v10.4s
+	WORD $0x6e2addad // fmul v13.4s, v13.4s, v10.4s
+	WORD $0x4eaa1d4e // orr v14.16b, v10.16b, v10.16b
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x4e25d5ce // fadd v14.4s, v14.4s, v5.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4ea6856b // add v11.4s, v11.4s, v6.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddca // fmul v10.4s, v14.4s, v11.4s
+	WORD $0x4e25d549 // fadd v9.4s, v10.4s, v5.4s
+	WORD $0x4f2104e8 // sshr v8.4s, v7.4s, #31
+	WORD $0x6e651d48 // bsl v8.16b, v10.16b, v5.16b
+	WORD $0x6e29fca9 // fdiv v9.4s, v5.4s, v9.4s
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x6e29dd4a // fmul v10.4s, v10.4s, v9.4s
+	WORD $0x4ea81d0b // orr v11.16b, v8.16b, v8.16b
+	WORD $0x4e27cd4b // fmla v11.4s, v10.4s, v7.4s
+	WORD $0x6e27dd08 // fmul v8.4s, v8.4s, v7.4s
+	FMOVS 0(R2), F12
+	FMOVS 0(R1), F13
+	WORD $0x4e2ccd0d // fmla v13.4s, v8.4s, v12.4s
+	FMOVS F13, 0(R1)
+	WORD $0x6e2cdd6b // fmul v11.4s, v11.4s, v12.4s
+	FMOVS 0(R0), F13
+	FMOVS 0(R4), F14
+	WORD $0x4e2ecd6d // fmla v13.4s, v11.4s, v14.4s
+	FMOVS F13, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	ADD $4, R4
+	SUB $1, R5
+	B loop3
+done4:
+	RET
+
+// func adamwNEON
+TEXT ·adamwNEON(SB), NOSPLIT, $0-80
+	MOVD w+0(FP), R0
+	MOVD m+8(FP), R1
+	MOVD v+16(FP), R2
+	MOVD grad+24(FP), R3
+	MOVD n+32(FP), R4
+	FMOVS scale+40(FP), F0
+	VDUP V0.S[0], V0.S4
+	FMOVS beta1+44(FP), F1
+	VDUP V1.S[0], V1.S4
+	FMOVS c1+48(FP), F2
+	VDUP V2.S[0], V2.S4
+	FMOVS beta2+52(FP), F3
+	VDUP V3.S[0], V3.S4
+	FMOVS c2+56(FP), F4
+	VDUP V4.S[0], V4.S4
+	FMOVS corr1+60(FP), F5
+	VDUP V5.S[0], V5.S4
+	FMOVS corr2+64(FP), F6
+	VDUP V6.S[0], V6.S4
+	FMOVS eps+68(FP), F7
+	VDUP V7.S[0], V7.S4
+	FMOVS lr+72(FP), F8
+	VDUP V8.S[0], V8.S4
+	FMOVS keep+76(FP), F9
+	VDUP V9.S[0], V9.S4
+loop1:
+	CMP $4, R4
+	BLT done2
+	FMOVQ 0(R3), F10
+	FMOVQ 0(R0), F13
+	WORD $0x6e20dd4a // fmul v10.4s, v10.4s, v0.4s
+	WORD $0x6e2adc4b // fmul v11.4s, v2.4s, v10.4s
+	FMOVQ 0(R1), F14
+	WORD $0x4e21cdcb // fmla v11.4s, v14.4s, v1.4s
+	WORD $0x6e2adc8c // fmul v12.4s, v4.4s, v10.4s
+	WORD $0x6e2add8c // fmul v12.4s, v12.4s, v10.4s
+	FMOVQ 0(R2), F15
+	WORD $0x4e23cdec // fmla v12.4s, v15.4s, v3.4s
+	FMOVQ F11, 0(R1)
+	FMOVQ F12, 0(R2)
+	WORD $0x6e25dd6b // fmul v11.4s, v11.4s, v5.4s
+	WORD $0x6e28dd6b // fmul v11.4s, v11.4s, v8.4s
+	WORD $0x6e26dd8c // fmul v12.4s, v12.4s, v6.4s
+	WORD $0x6ea1f98c // fsqrt v12.4s, v12.4s
+	WORD $0x4e27d58c // fadd v12.4s, v12.4s, v7.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x6ea0f96b // fneg v11.4s, v11.4s
+	WORD $0x4e29cdab // fmla v11.4s, v13.4s, v9.4s
+	FMOVQ F11, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUB $4, R4
+	B loop1
+done2:
+loop3:
+	CMP $1, R4
+	BLT done4
+	FMOVS 0(R3), F10
+	FMOVS 0(R0), F13
+	WORD $0x6e20dd4a // fmul v10.4s, v10.4s, v0.4s
+	WORD $0x6e2adc4b // fmul v11.4s, v2.4s, v10.4s
+	FMOVS 0(R1), F14
+	WORD $0x4e21cdcb // fmla v11.4s, v14.4s, v1.4s
+	WORD $0x6e2adc8c // fmul v12.4s, v4.4s, v10.4s
+	WORD $0x6e2add8c // fmul v12.4s, v12.4s, v10.4s
+	FMOVS 0(R2), F15
+	WORD $0x4e23cdec // fmla v12.4s, v15.4s, v3.4s
+	FMOVS F11, 0(R1)
+	FMOVS F12, 0(R2)
+	WORD $0x6e25dd6b // fmul v11.4s, v11.4s, v5.4s
+	WORD $0x6e28dd6b // fmul v11.4s, v11.4s, v8.4s
+	WORD $0x6e26dd8c // fmul v12.4s, v12.4s, v6.4s
+	WORD $0x6ea1f98c // fsqrt v12.4s, v12.4s
+	WORD $0x4e27d58c // fadd v12.4s, v12.4s, v7.4s
+	WORD $0x6e2cfd6b // fdiv v11.4s, v11.4s, v12.4s
+	WORD $0x6ea0f96b // fneg v11.4s, v11.4s
+	WORD $0x4e29cdab // fmla v11.4s, v13.4s, v9.4s
+	FMOVS F11, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	SUB $1, R4
+	B loop3
+done4:
+	RET
+
+// func ropeNEON
+TEXT ·ropeNEON(SB), NOSPLIT, $0-44
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD half+32(FP), R2
+	FMOVS sign+40(FP), F0
+	VDUP V0.S[0], V0.S4
+	MOVD heads+24(FP), R3
+next1:
+	MOVD table+16(FP), R4
+	MOVD R2, R5
+	ADD R2<<2, R4, R6
+	ADD R2<<2, R0, R7
+	ADD R2<<2, R1, R8
+loop2:
+	CMP $4, R5
+	BLT done3
+	FMOVQ 0(R4), F1
+	FMOVQ 0(R6), F2
+	FMOVQ 0(R1), F3
+	FMOVQ 0(R8), F4
+	WORD $0x6e201c42 // eor v2.16b, v2.16b, v0.16b
+	WORD $0x6e21dc65 // fmul v5.4s, v3.4s, v1.4s
+	WORD $0x4ea2cc85 // fmls v5.4s, v4.4s, v2.4s
+	WORD $0x6e21dc86 // fmul v6.4s, v4.4s, v1.4s
+	WORD $0x4e22cc66 // fmla v6.4s, v3.4s, v2.4s
+	FMOVQ F5, 0(R0)
+	FMOVQ F6, 0(R7)
+	ADD $16, R0
+	ADD $16, R7
+	ADD $16, R1
+	ADD $16, R8
+	ADD $16, R4
+	ADD $16, R6
+	SUB $4, R5
+	B loop2
+done3:
+loop4:
+	CMP $1, R5
+	BLT done5
+	FMOVS 0(R4), F1
+	FMOVS 0(R6), F2
+	FMOVS 0(R1), F3
+	FMOVS 0(R8), F4
+	WORD $0x6e201c42 // eor v2.16b, v2.16b, v0.16b
+	WORD $0x6e21dc65 // fmul v5.4s, v3.4s, v1.4s
+	WORD $0x4ea2cc85 // fmls v5.4s, v4.4s, v2.4s
+	WORD $0x6e21dc86 // fmul v6.4s, v4.4s, v1.4s
+	WORD $0x4e22cc66 // fmla v6.4s, v3.4s, v2.4s
+	FMOVS F5, 0(R0)
+	FMOVS F6, 0(R7)
+	ADD $4, R0
+	ADD $4, R7
+	ADD $4, R1
+	ADD $4, R8
+	ADD $4, R4
+	ADD $4, R6
+	SUB $1, R5
+	B loop4
+done5:
+	MOVD R7, R0
+	MOVD R8, R1
+	SUBS $1, R3
+	BNE next1
+	RET
+
+// func ropeAccNEON
+TEXT ·ropeAccNEON(SB), NOSPLIT, $0-44
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD half+32(FP), R2
+	FMOVS sign+40(FP), F0
+	VDUP V0.S[0], V0.S4
+	MOVD heads+24(FP), R3
+next1:
+	MOVD table+16(FP), R4
+	MOVD R2, R5
+	ADD R2<<2, R4, R6
+	ADD R2<<2, R0, R7
+	ADD R2<<2, R1, R8
+loop2:
+	CMP $4, R5
+	BLT done3
+	FMOVQ 0(R4), F1
+	FMOVQ 0(R6), F2
+	FMOVQ 0(R1), F3
+	FMOVQ 0(R8), F4
+	WORD $0x6e201c42 // eor v2.16b, v2.16b, v0.16b
+	WORD $0x6e21dc65 // fmul v5.4s, v3.4s, v1.4s
+	WORD $0x4ea2cc85 // fmls v5.4s, v4.4s, v2.4s
+	WORD $0x6e21dc86 // fmul v6.4s, v4.4s, v1.4s
+	WORD $0x4e22cc66 // fmla v6.4s, v3.4s, v2.4s
+	FMOVQ 0(R0), F7
+	WORD $0x4e27d4a5 // fadd v5.4s, v5.4s, v7.4s
+	FMOVQ 0(R7), F8
+	WORD $0x4e28d4c6 // fadd v6.4s, v6.4s, v8.4s
+	FMOVQ F5, 0(R0)
+	FMOVQ F6, 0(R7)
+	ADD $16, R0
+	ADD $16, R7
+	ADD $16, R1
+	ADD $16, R8
+	ADD $16, R4
+	ADD $16, R6
+	SUB $4, R5
+	B loop2
+done3:
+loop4:
+	CMP $1, R5
+	BLT done5
+	FMOVS 0(R4), F1
+	FMOVS 0(R6), F2
+	FMOVS 0(R1), F3
+	FMOVS 0(R8), F4
+	WORD $0x6e201c42 // eor v2.16b, v2.16b, v0.16b
+	WORD $0x6e21dc65 // fmul v5.4s, v3.4s, v1.4s
+	WORD $0x4ea2cc85 // fmls v5.4s, v4.4s, v2.4s
+	WORD $0x6e21dc86 // fmul v6.4s, v4.4s, v1.4s
+	WORD $0x4e22cc66 // fmla v6.4s, v3.4s, v2.4s
+	FMOVS 0(R0), F7
+	WORD $0x4e27d4a5 // fadd v5.4s, v5.4s, v7.4s
+	FMOVS 0(R7), F8
+	WORD $0x4e28d4c6 // fadd v6.4s, v6.4s, v8.4s
+	FMOVS F5, 0(R0)
+	FMOVS F6, 0(R7)
+	ADD $4, R0
+	ADD $4, R7
+	ADD $4, R1
+	ADD $4, R8
+	ADD $4, R4
+	ADD $4, R6
+	SUB $1, R5
+	B loop4
+done5:
+	MOVD R7, R0
+	MOVD R8, R1
+	SUBS $1, R3
+	BNE next1
+	RET
+
+// func expRowNEON
+TEXT ·expRowNEON(SB), NOSPLIT, $0-36
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	FMOVS scale+24(FP), F0
+	VDUP V0.S[0], V0.S4
+	FMOVS top+28(FP), F1
+	VDUP V1.S[0], V1.S4
+	MOVD $0x3fb8aa3b, R3
+	VMOV R3, V2.S[0]
+	MOVD $0xbf318000, R3
+	VMOV R3, V2.S[1]
+	MOVD $0x395e8083, R3
+	VMOV R3, V2.S[2]
+	MOVD $0x39506967, R3
+	VMOV R3, V2.S[3]
+	MOVD $0x3ab743ce, R3
+	VMOV R3, V3.S[0]
+	MOVD $0x3c088908, R3
+	VMOV R3, V3.S[1]
+	MOVD $0x3d2aa9c1, R3
+	VMOV R3, V3.S[2]
+	MOVD $0x3e2aaaaa, R3
+	VMOV R3, V3.S[3]
+	MOVD $0x3f000000, R3
+	VMOV R3, V4.S[0]
+	MOVD $0xc2d20000, R3
+	VDUP R3, V5.S4
+	MOVD $0x42b20000, R3
+	VDUP R3, V6.S4
+	MOVD $0x3f800000, R3
+	VDUP R3, V7.S4
+	MOVD $0x0000007f, R3
+	VDUP R3, V8.S4
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	WORD $0x6ea0f821 // fneg v1.4s, v1.4s
+loop1:
+	CMP $16, R2
+	BLT done2
+	WORD $0x4ea11c2d // orr v13.16b, v1.16b, v1.16b
+	FMOVQ 0(R1), F14
+	WORD $0x4e20cdcd // fmla v13.4s, v14.4s, v0.4s
+	WORD $0x4ea6f5ad // fmin v13.4s, v13.4s, v6.4s
+	WORD $0x4e25f5ad // fmax v13.4s, v13.4s, v5.4s
+	WORD $0x4f8291af // fmul v15.4s, v13.4s, v2.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa211ed // fmla v13.4s, v15.4s, v2.s[1]
+	WORD $0x4f8219ed // fmla v13.4s, v15.4s, v2.s[2]
+	VDUP V2.S[3], V16.S4
+	VDUP V3.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V3.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V4.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	WORD $0x6e2dde31 // fmul v17.4s, v17.4s, v13.4s
+	WORD $0x4ead1db2 // orr v18.16b, v13.16b, v13.16b
+	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea88673 // add v19.4s, v19.4s, v8.4s
+	WORD $0x4ea885ef // add v15.4s, v15.4s, v8.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4d // fmul v13.4s, v18.4s, v15.4s
+	FMOVQ F13, 0(R0)
+	WORD $0x4e2dd529 // fadd v9.4s, v9.4s, v13.4s
+	WORD $0x4ea11c2d // orr v13.16b, v1.16b, v1.16b
+	FMOVQ 16(R1), F14
+	WORD $0x4e20cdcd // fmla v13.4s, v14.4s, v0.4s
+	WORD $0x4ea6f5ad // fmin v13.4s, v13.4s, v6.4s
+	WORD $0x4e25f5ad // fmax v13.4s, v13.4s, v5.4s
+	WORD $0x4f8291af // fmul v15.4s, v13.4s, v2.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa211ed // fmla v13.4s, v15.4s, v2.s[1]
+	WORD $0x4f8219ed // fmla v13.4s, v15.4s, v2.s[2]
+	VDUP V2.S[3], V16.S4
+	VDUP V3.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V3.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V4.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	WORD $0x6e2dde31 // fmul v17.4s, v17.4s, v13.4s
+	WORD $0x4ead1db2 // orr v18.16b, v13.16b, v13.16b
+	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea88673 // add v19.4s, v19.4s, v8.4s
+	WORD $0x4ea885ef // add v15.4s, v15.4s, v8.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4d // fmul v13.4s, v18.4s, v15.4s
+	FMOVQ F13, 16(R0)
+	WORD $0x4e2dd54a // fadd v10.4s, v10.4s, v13.4s
+	WORD $0x4ea11c2d // orr v13.16b, v1.16b, v1.16b
+	FMOVQ 32(R1), F14
+	WORD $0x4e20cdcd // fmla v13.4s, v14.4s, v0.4s
+	WORD $0x4ea6f5ad // fmin v13.4s, v13.4s, v6.4s
+	WORD $0x4e25f5ad // fmax v13.4s, v13.4s, v5.4s
+	WORD $0x4f8291af // fmul v15.4s, v13.4s, v2.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa211ed // fmla v13.4s, v15.4s, v2.s[1]
+	WORD $0x4f8219ed // fmla v13.4s, v15.4s, v2.s[2]
+	VDUP V2.S[3], V16.S4
+	VDUP V3.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V3.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V4.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	WORD $0x6e2dde31 // fmul v17.4s, v17.4s, v13.4s
+	WORD $0x4ead1db2 // orr v18.16b, v13.16b, v13.16b
+	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea88673 // add v19.4s, v19.4s, v8.4s
+	WORD $0x4ea885ef // add v15.4s, v15.4s, v8.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4d // fmul v13.4s, v18.4s, v15.4s
+	FMOVQ F13, 32(R0)
+	WORD $0x4e2dd56b // fadd v11.4s, v11.4s, v13.4s
+	WORD $0x4ea11c2d // orr v13.16b, v1.16b, v1.16b
+	FMOVQ 48(R1), F14
+	WORD $0x4e20cdcd // fmla v13.4s, v14.4s, v0.4s
+	WORD $0x4ea6f5ad // fmin v13.4s, v13.4s, v6.4s
+	WORD $0x4e25f5ad // fmax v13.4s, v13.4s, v5.4s
+	WORD $0x4f8291af // fmul v15.4s, v13.4s, v2.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa211ed // fmla v13.4s, v15.4s, v2.s[1]
+	WORD $0x4f8219ed // fmla v13.4s, v15.4s, v2.s[2]
+	VDUP V2.S[3], V16.S4
+	VDUP V3.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V3.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V4.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	WORD $0x6e2dde31 // fmul v17.4s, v17.4s, v13.4s
+	WORD $0x4ead1db2 // orr v18.16b, v13.16b, v13.16b
+	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea88673 // add v19.4s, v19.4s, v8.4s
+	WORD $0x4ea885ef // add v15.4s, v15.4s, v8.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4d // fmul v13.4s, v18.4s, v15.4s
+	FMOVQ F13, 48(R0)
+	WORD $0x4e2dd58c // fadd v12.4s, v12.4s, v13.4s
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R2
+	B loop1
+done2:
+loop3:
+	CMP $4, R2
+	BLT done4
+	WORD $0x4ea11c2d // orr v13.16b, v1.16b, v1.16b
+	FMOVQ 0(R1), F14
+	WORD $0x4e20cdcd // fmla v13.4s, v14.4s, v0.4s
+	WORD $0x4ea6f5ad // fmin v13.4s, v13.4s, v6.4s
+	WORD $0x4e25f5ad // fmax v13.4s, v13.4s, v5.4s
+	WORD $0x4f8291af // fmul v15.4s, v13.4s, v2.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa211ed // fmla v13.4s, v15.4s, v2.s[1]
+	WORD $0x4f8219ed // fmla v13.4s, v15.4s, v2.s[2]
+	VDUP V2.S[3], V16.S4
+	VDUP V3.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V3.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V4.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	WORD $0x6e2dde31 // fmul v17.4s, v17.4s, v13.4s
+	WORD $0x4ead1db2 // orr v18.16b, v13.16b, v13.16b
+	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea88673 // add v19.4s, v19.4s, v8.4s
+	WORD $0x4ea885ef // add v15.4s, v15.4s, v8.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4d // fmul v13.4s, v18.4s, v15.4s
+	FMOVQ F13, 0(R0)
+	WORD $0x4e2dd529 // fadd v9.4s, v9.4s, v13.4s
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop3
+done4:
+loop5:
+	CMP $1, R2
+	BLT done6
+	WORD $0x4ea11c2d // orr v13.16b, v1.16b, v1.16b
+	FMOVS 0(R1), F14
+	WORD $0x4e20cdcd // fmla v13.4s, v14.4s, v0.4s
+	WORD $0x4ea6f5ad // fmin v13.4s, v13.4s, v6.4s
+	WORD $0x4e25f5ad // fmax v13.4s, v13.4s, v5.4s
+	WORD $0x4f8291af // fmul v15.4s, v13.4s, v2.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa211ed // fmla v13.4s, v15.4s, v2.s[1]
+	WORD $0x4f8219ed // fmla v13.4s, v15.4s, v2.s[2]
+	VDUP V2.S[3], V16.S4
+	VDUP V3.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[1], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V3.S[2], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	VDUP V3.S[3], V16.S4
+	WORD $0x4e2dce30 // fmla v16.4s, v17.4s, v13.4s
+	VDUP V4.S[0], V17.S4
+	WORD $0x4e2dce11 // fmla v17.4s, v16.4s, v13.4s
+	WORD $0x6e2dde31 // fmul v17.4s, v17.4s, v13.4s
+	WORD $0x4ead1db2 // orr v18.16b, v13.16b, v13.16b
+	WORD $0x4e2dce32 // fmla v18.4s, v17.4s, v13.4s
+	WORD $0x4e27d652 // fadd v18.4s, v18.4s, v7.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea88673 // add v19.4s, v19.4s, v8.4s
+	WORD $0x4ea885ef // add v15.4s, v15.4s, v8.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4d // fmul v13.4s, v18.4s, v15.4s
+	FMOVS F13, F13
+	FMOVS F13, 0(R0)
+	WORD $0x4e2dd529 // fadd v9.4s, v9.4s, v13.4s
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop5
+done6:
+	WORD $0x4e2bd529 // fadd v9.4s, v9.4s, v11.4s
+	WORD $0x4e2cd54a // fadd v10.4s, v10.4s, v12.4s
+	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
+	WORD $0x6e29d529 // faddp v9.4s, v9.4s, v9.4s
+	WORD $0x6e29d529 // faddp v9.4s, v9.4s, v9.4s
+	FMOVS F9, ret+32(FP)
+	RET
+
+// func maxRowNEON
+TEXT ·maxRowNEON(SB), NOSPLIT, $0-20
+	MOVD x+0(FP), R0
+	MOVD n+8(FP), R1
+	MOVD $0xff800000, R2
+	VDUP R2, V0.S4
+	MOVD $0xff800000, R2
+	VDUP R2, V1.S4
+	MOVD $0xff800000, R2
+	VDUP R2, V2.S4
+	MOVD $0xff800000, R2
+	VDUP R2, V3.S4
+loop1:
+	CMP $16, R1
+	BLT done2
+	FMOVQ 0(R0), F4
+	WORD $0x4e24c400 // fmaxnm v0.4s, v0.4s, v4.4s
+	FMOVQ 16(R0), F4
+	WORD $0x4e24c421 // fmaxnm v1.4s, v1.4s, v4.4s
+	FMOVQ 32(R0), F4
+	WORD $0x4e24c442 // fmaxnm v2.4s, v2.4s, v4.4s
+	FMOVQ 48(R0), F4
+	WORD $0x4e24c463 // fmaxnm v3.4s, v3.4s, v4.4s
+	ADD $64, R0
+	SUB $16, R1
+	B loop1
+done2:
+loop3:
+	CMP $4, R1
+	BLT done4
+	FMOVQ 0(R0), F4
+	WORD $0x4e24c400 // fmaxnm v0.4s, v0.4s, v4.4s
+	ADD $16, R0
+	SUB $4, R1
+	B loop3
+done4:
+loop5:
+	CMP $1, R1
+	BLT done6
+	FMOVS 0(R0), F4
+	VDUP V4.S[0], V4.S4
+	WORD $0x4e24c400 // fmaxnm v0.4s, v0.4s, v4.4s
+	ADD $4, R0
+	SUB $1, R1
+	B loop5
+done6:
+	WORD $0x4e22c400 // fmaxnm v0.4s, v0.4s, v2.4s
+	WORD $0x4e23c421 // fmaxnm v1.4s, v1.4s, v3.4s
+	WORD $0x4e21c400 // fmaxnm v0.4s, v0.4s, v1.4s
+	WORD $0x6e30c800 // fmaxnmv s0, v0.4s
+	FMOVS F0, ret+16(FP)
+	RET
+
+// func probGradNEON
+TEXT ·probGradNEON(SB), NOSPLIT, $0-36
+	MOVD p+0(FP), R0
+	MOVD ds+8(FP), R1
+	MOVD n+16(FP), R2
+	FMOVS scale+24(FP), F0
+	VDUP V0.S[0], V0.S4
+	FMOVS lse+28(FP), F1
+	VDUP V1.S[0], V1.S4
+	FMOVS delta+32(FP), F2
+	VDUP V2.S[0], V2.S4
+	MOVD $0x3fb8aa3b, R3
+	VMOV R3, V3.S[0]
+	MOVD $0xbf318000, R3
+	VMOV R3, V3.S[1]
+	MOVD $0x395e8083, R3
+	VMOV R3, V3.S[2]
+	MOVD $0x39506967, R3
+	VMOV R3, V3.S[3]
+	MOVD $0x3ab743ce, R3
+	VMOV R3, V4.S[0]
+	MOVD $0x3c088908, R3
+	VMOV R3, V4.S[1]
+	MOVD $0x3d2aa9c1, R3
+	VMOV R3, V4.S[2]
+	MOVD $0x3e2aaaaa, R3
+	VMOV R3, V4.S[3]
+	MOVD $0x3f000000, R3
+	VMOV R3, V5.S[0]
+	MOVD $0xc2d20000, R3
+	VDUP R3, V6.S4
+	MOVD $0x42b20000, R3
+	VDUP R3, V7.S4
+	MOVD $0x3f800000, R3
+	VDUP R3, V8.S4
+	MOVD $0x0000007f, R3
+	VDUP R3, V9.S4
+	WORD $0x6ea0f821 // fneg v1.4s, v1.4s
+loop1:
+	CMP $8, R2
+	BLT done2
+	WORD $0x4ea11c2a // orr v10.16b, v1.16b, v1.16b
+	FMOVQ 0(R0), F11
+	WORD $0x4e20cd6a // fmla v10.4s, v11.4s, v0.4s
+	WORD $0x4ea7f54a // fmin v10.4s, v10.4s, v7.4s
+	WORD $0x4e26f54a // fmax v10.4s, v10.4s, v6.4s
+	WORD $0x4f83914c // fmul v12.4s, v10.4s, v3.s[0]
+	WORD $0x4e21898c // frintn v12.4s, v12.4s
+	WORD $0x4fa3118a // fmla v10.4s, v12.4s, v3.s[1]
+	WORD $0x4f83198a // fmla v10.4s, v12.4s, v3.s[2]
+	VDUP V3.S[3], V13.S4
+	VDUP V4.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V4.S[1], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V4.S[2], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V4.S[3], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V5.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x6e2addce // fmul v14.4s, v14.4s, v10.4s
+	WORD $0x4eaa1d4f // orr v15.16b, v10.16b, v10.16b
+	WORD $0x4e2acdcf // fmla v15.4s, v14.4s, v10.4s
+	WORD $0x4e28d5ef // fadd v15.4s, v15.4s, v8.4s
+	WORD $0x4e21a98c // fcvtns v12.4s, v12.4s
+	WORD $0x4f3f0590 // sshr v16.4s, v12.4s, #1
+	WORD $0x6eb0858c // sub v12.4s, v12.4s, v16.4s
+	WORD $0x4ea98610 // add v16.4s, v16.4s, v9.4s
+	WORD $0x4ea9858c // add v12.4s, v12.4s, v9.4s
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e2cddea // fmul v10.4s, v15.4s, v12.4s
+	FMOVQ F10, 0(R0)
+	FMOVQ 0(R1), F12
+	WORD $0x4ea2d58c // fsub v12.4s, v12.4s, v2.4s
+	WORD $0x6e2add8c // fmul v12.4s, v12.4s, v10.4s
+	FMOVQ F12, 0(R1)
+	WORD $0x4ea11c2a // orr v10.16b, v1.16b, v1.16b
+	FMOVQ 16(R0), F11
+	WORD $0x4e20cd6a // fmla v10.4s, v11.4s, v0.4s
+	WORD $0x4ea7f54a // fmin v10.4s, v10.4s, v7.4s
+	WORD $0x4e26f54a // fmax v10.4s, v10.4s, v6.4s
+	WORD $0x4f83914c // fmul v12.4s, v10.4s, v3.s[0]
+	WORD $0x4e21898c // frintn v12.4s, v12.4s
+	WORD $0x4fa3118a // fmla v10.4s, v12.4s, v3.s[1]
+	WORD $0x4f83198a // fmla v10.4s, v12.4s, v3.s[2]
+	VDUP V3.S[3], V13.S4
+	VDUP V4.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V4.S[1], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V4.S[2], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V4.S[3], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V5.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x6e2addce // fmul v14.4s, v14.4s, v10.4s
+	WORD $0x4eaa1d4f // orr v15.16b, v10.16b, v10.16b
+	WORD $0x4e2acdcf // fmla v15.4s, v14.4s, v10.4s
+	WORD $0x4e28d5ef // fadd v15.4s, v15.4s, v8.4s
+	WORD $0x4e21a98c // fcvtns v12.4s, v12.4s
+	WORD $0x4f3f0590 // sshr v16.4s, v12.4s, #1
+	WORD $0x6eb0858c // sub v12.4s, v12.4s, v16.4s
+	WORD $0x4ea98610 // add v16.4s, v16.4s, v9.4s
+	WORD $0x4ea9858c // add v12.4s, v12.4s, v9.4s
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e2cddea // fmul v10.4s, v15.4s, v12.4s
+	FMOVQ F10, 16(R0)
+	FMOVQ 16(R1), F12
+	WORD $0x4ea2d58c // fsub v12.4s, v12.4s, v2.4s
+	WORD $0x6e2add8c // fmul v12.4s, v12.4s, v10.4s
+	FMOVQ F12, 16(R1)
+	ADD $32, R0
+	ADD $32, R1
+	SUB $8, R2
+	B loop1
+done2:
+loop3:
+	CMP $4, R2
+	BLT done4
+	WORD $0x4ea11c2a // orr v10.16b, v1.16b, v1.16b
+	FMOVQ 0(R0), F11
+	WORD $0x4e20cd6a // fmla v10.4s, v11.4s, v0.4s
+	WORD $0x4ea7f54a // fmin v10.4s, v10.4s, v7.4s
+	WORD $0x4e26f54a // fmax v10.4s, v10.4s, v6.4s
+	WORD $0x4f83914c // fmul v12.4s, v10.4s, v3.s[0]
+	WORD $0x4e21898c // frintn v12.4s, v12.4s
+	WORD $0x4fa3118a // fmla v10.4s, v12.4s, v3.s[1]
+	WORD $0x4f83198a // fmla v10.4s, v12.4s, v3.s[2]
+	VDUP V3.S[3], V13.S4
+	VDUP V4.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V4.S[1], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V4.S[2], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V4.S[3], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V5.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x6e2addce // fmul v14.4s, v14.4s, v10.4s
+	WORD $0x4eaa1d4f // orr v15.16b, v10.16b, v10.16b
+	WORD $0x4e2acdcf // fmla v15.4s, v14.4s, v10.4s
+	WORD $0x4e28d5ef // fadd v15.4s, v15.4s, v8.4s
+	WORD $0x4e21a98c // fcvtns v12.4s, v12.4s
+	WORD $0x4f3f0590 // sshr v16.4s, v12.4s, #1
+	WORD $0x6eb0858c // sub v12.4s, v12.4s, v16.4s
+	WORD $0x4ea98610 // add v16.4s, v16.4s, v9.4s
+	WORD $0x4ea9858c // add v12.4s, v12.4s, v9.4s
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e2cddea // fmul v10.4s, v15.4s, v12.4s
+	FMOVQ F10, 0(R0)
+	FMOVQ 0(R1), F12
+	WORD $0x4ea2d58c // fsub v12.4s, v12.4s, v2.4s
+	WORD $0x6e2add8c // fmul v12.4s, v12.4s, v10.4s
+	FMOVQ F12, 0(R1)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop3
+done4:
+loop5:
+	CMP $1, R2
+	BLT done6
+	WORD $0x4ea11c2a // orr v10.16b, v1.16b, v1.16b
+	FMOVS 0(R0), F11
+	WORD $0x4e20cd6a // fmla v10.4s, v11.4s, v0.4s
+	WORD $0x4ea7f54a // fmin v10.4s, v10.4s, v7.4s
+	WORD $0x4e26f54a // fmax v10.4s, v10.4s, v6.4s
+	WORD $0x4f83914c // fmul v12.4s, v10.4s, v3.s[0]
+	WORD $0x4e21898c // frintn v12.4s, v12.4s
+	WORD $0x4fa3118a // fmla v10.4s, v12.4s, v3.s[1]
+	WORD $0x4f83198a // fmla v10.4s, v12.4s, v3.s[2]
+	VDUP V3.S[3], V13.S4
+	VDUP V4.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V4.S[1], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V4.S[2], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	VDUP V4.S[3], V13.S4
+	WORD $0x4e2acdcd // fmla v13.4s, v14.4s, v10.4s
+	VDUP V5.S[0], V14.S4
+	WORD $0x4e2acdae // fmla v14.4s, v13.4s, v10.4s
+	WORD $0x6e2addce // fmul v14.4s, v14.4s, v10.4s
+	WORD $0x4eaa1d4f // orr v15.16b, v10.16b, v10.16b
+	WORD $0x4e2acdcf // fmla v15.4s, v14.4s, v10.4s
+	WORD $0x4e28d5ef // fadd v15.4s, v15.4s, v8.4s
+	WORD $0x4e21a98c // fcvtns v12.4s, v12.4s
+	WORD $0x4f3f0590 // sshr v16.4s, v12.4s, #1
+	WORD $0x6eb0858c // sub v12.4s, v12.4s, v16.4s
+	WORD $0x4ea98610 // add v16.4s, v16.4s, v9.4s
+	WORD $0x4ea9858c // add v12.4s, v12.4s, v9.4s
+	WORD $0x4f375610 // shl v16.4s, v16.4s, #23
+	WORD $0x4f37558c // shl v12.4s, v12.4s, #23
+	WORD $0x6e30ddef // fmul v15.4s, v15.4s, v16.4s
+	WORD $0x6e2cddea // fmul v10.4s, v15.4s, v12.4s
+	FMOVS F10, 0(R0)
+	FMOVS 0(R1), F12
+	WORD $0x4ea2d58c // fsub v12.4s, v12.4s, v2.4s
+	WORD $0x6e2add8c // fmul v12.4s, v12.4s, v10.4s
+	FMOVS F12, 0(R1)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop5
+done6:
+	RET
+
+// func dotNEON
+TEXT ·dotNEON(SB), NOSPLIT, $0-28
+	MOVD a+0(FP), R0
+	MOVD b+8(FP), R1
+	MOVD n+16(FP), R2
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+loop1:
+	CMP $16, R2
+	BLT done2
+	FMOVQ 0(R0), F4
+	FMOVQ 0(R1), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	FMOVQ 16(R0), F4
+	FMOVQ 16(R1), F5
+	WORD $0x4e25cc81 // fmla v1.4s, v4.4s, v5.4s
+	FMOVQ 32(R0), F4
+	FMOVQ 32(R1), F5
+	WORD $0x4e25cc82 // fmla v2.4s, v4.4s, v5.4s
+	FMOVQ 48(R0), F4
+	FMOVQ 48(R1), F5
+	WORD $0x4e25cc83 // fmla v3.4s, v4.4s, v5.4s
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R2
+	B loop1
+done2:
+loop3:
+	CMP $4, R2
+	BLT done4
+	FMOVQ 0(R0), F4
+	FMOVQ 0(R1), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop3
+done4:
+loop5:
+	CMP $1, R2
+	BLT done6
+	FMOVS 0(R0), F4
+	FMOVS 0(R1), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop5
+done6:
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	FMOVS F0, ret+24(FP)
+	RET
+
+// func softmaxNEON
+TEXT ·softmaxNEON(SB), NOSPLIT, $0-32
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD $0x3fb8aa3b, R2
+	VMOV R2, V0.S[0]
+	MOVD $0xbf318000, R2
+	VMOV R2, V0.S[1]
+	MOVD $0x395e8083, R2
+	VMOV R2, V0.S[2]
+	MOVD $0x39506967, R2
+	VMOV R2, V0.S[3]
+	MOVD $0x3ab743ce, R2
+	VMOV R2, V1.S[0]
+	MOVD $0x3c088908, R2
+	VMOV R2, V1.S[1]
+	MOVD $0x3d2aa9c1, R2
+	VMOV R2, V1.S[2]
+	MOVD $0x3e2aaaaa, R2
+	VMOV R2, V1.S[3]
+	MOVD $0x3f000000, R2
+	VMOV R2, V2.S[0]
+	MOVD $0xc2d20000, R2
+	VDUP R2, V3.S4
+	MOVD $0x42b20000, R2
+	VDUP R2, V4.S4
+	MOVD $0x3f800000, R2
+	VDUP R2, V5.S4
+	MOVD $0x0000007f, R2
+	VDUP R2, V6.S4
+	MOVD rows+16(FP), R2
+next1:
+	MOVD R1, R3
+	MOVD cols+24(FP), R4
+	MOVD $0xff800000, R5
+	VDUP R5, V8.S4
+	MOVD $0xff800000, R5
+	VDUP R5, V9.S4
+	MOVD $0xff800000, R5
+	VDUP R5, V10.S4
+	MOVD $0xff800000, R5
+	VDUP R5, V11.S4
+loop2:
+	CMP $16, R4
+	BLT done3
+	FMOVQ 0(R3), F12
+	WORD $0x4e2cc508 // fmaxnm v8.4s, v8.4s, v12.4s
+	FMOVQ 16(R3), F12
+	WORD $0x4e2cc529 // fmaxnm v9.4s, v9.4s, v12.4s
+	FMOVQ 32(R3), F12
+	WORD $0x4e2cc54a // fmaxnm v10.4s, v10.4s, v12.4s
+	FMOVQ 48(R3), F12
+	WORD $0x4e2cc56b // fmaxnm v11.4s, v11.4s, v12.4s
+	ADD $64, R3
+	SUB $16, R4
+	B loop2
+done3:
+loop4:
+	CMP $4, R4
+	BLT done5
+	FMOVQ 0(R3), F12
+	WORD $0x4e2cc508 // fmaxnm v8.4s, v8.4s, v12.4s
+	ADD $16, R3
+	SUB $4, R4
+	B loop4
+done5:
+loop6:
+	CMP $1, R4
+	BLT done7
+	FMOVS 0(R3), F12
+	VDUP V12.S[0], V12.S4
+	WORD $0x4e2cc508 // fmaxnm v8.4s, v8.4s, v12.4s
+	ADD $4, R3
+	SUB $1, R4
+	B loop6
+done7:
+	WORD $0x4e2ac508 // fmaxnm v8.4s, v8.4s, v10.4s
+	WORD $0x4e2bc529 // fmaxnm v9.4s, v9.4s, v11.4s
+	WORD $0x4e29c508 // fmaxnm v8.4s, v8.4s, v9.4s
+	WORD $0x6e30c908 // fmaxnmv s8, v8.4s
+	VDUP V8.S[0], V7.S4
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	MOVD R1, R3
+	MOVD R0, R4
+	MOVD cols+24(FP), R5
+loop8:
+	CMP $16, R5
+	BLT done9
+	FMOVQ 0(R3), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4ea4f58c // fmin v12.4s, v12.4s, v4.4s
+	WORD $0x4e23f58c // fmax v12.4s, v12.4s, v3.4s
+	WORD $0x4f80918d // fmul v13.4s, v12.4s, v0.s[0]
+	WORD $0x4e2189ad // frintn v13.4s, v13.4s
+	WORD $0x4fa011ac // fmla v12.4s, v13.4s, v0.s[1]
+	WORD $0x4f8019ac // fmla v12.4s, v13.4s, v0.s[2]
+	VDUP V0.S[3], V14.S4
+	VDUP V1.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[1], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V1.S[2], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[3], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V2.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	WORD $0x6e2cddef // fmul v15.4s, v15.4s, v12.4s
+	WORD $0x4eac1d90 // orr v16.16b, v12.16b, v12.16b
+	WORD $0x4e2ccdf0 // fmla v16.4s, v15.4s, v12.4s
+	WORD $0x4e25d610 // fadd v16.4s, v16.4s, v5.4s
+	WORD $0x4e21a9ad // fcvtns v13.4s, v13.4s
+	WORD $0x4f3f05b1 // sshr v17.4s, v13.4s, #1
+	WORD $0x6eb185ad // sub v13.4s, v13.4s, v17.4s
+	WORD $0x4ea68631 // add v17.4s, v17.4s, v6.4s
+	WORD $0x4ea685ad // add v13.4s, v13.4s, v6.4s
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
+	WORD $0x6e31de10 // fmul v16.4s, v16.4s, v17.4s
+	WORD $0x6e2dde0c // fmul v12.4s, v16.4s, v13.4s
+	FMOVQ F12, 0(R4)
+	WORD $0x4e2cd508 // fadd v8.4s, v8.4s, v12.4s
+	FMOVQ 16(R3), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4ea4f58c // fmin v12.4s, v12.4s, v4.4s
+	WORD $0x4e23f58c // fmax v12.4s, v12.4s, v3.4s
+	WORD $0x4f80918d // fmul v13.4s, v12.4s, v0.s[0]
+	WORD $0x4e2189ad // frintn v13.4s, v13.4s
+	WORD $0x4fa011ac // fmla v12.4s, v13.4s, v0.s[1]
+	WORD $0x4f8019ac // fmla v12.4s, v13.4s, v0.s[2]
+	VDUP V0.S[3], V14.S4
+	VDUP V1.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[1], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V1.S[2], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[3], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V2.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	WORD $0x6e2cddef // fmul v15.4s, v15.4s, v12.4s
+	WORD $0x4eac1d90 // orr v16.16b, v12.16b, v12.16b
+	WORD $0x4e2ccdf0 // fmla v16.4s, v15.4s, v12.4s
+	WORD $0x4e25d610 // fadd v16.4s, v16.4s, v5.4s
+	WORD $0x4e21a9ad // fcvtns v13.4s, v13.4s
+	WORD $0x4f3f05b1 // sshr v17.4s, v13.4s, #1
+	WORD $0x6eb185ad // sub v13.4s, v13.4s, v17.4s
+	WORD $0x4ea68631 // add v17.4s, v17.4s, v6.4s
+	WORD $0x4ea685ad // add v13.4s, v13.4s, v6.4s
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
+	WORD $0x6e31de10 // fmul v16.4s, v16.4s, v17.4s
+	WORD $0x6e2dde0c // fmul v12.4s, v16.4s, v13.4s
+	FMOVQ F12, 16(R4)
+	WORD $0x4e2cd529 // fadd v9.4s, v9.4s, v12.4s
+	FMOVQ 32(R3), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4ea4f58c // fmin v12.4s, v12.4s, v4.4s
+	WORD $0x4e23f58c // fmax v12.4s, v12.4s, v3.4s
+	WORD $0x4f80918d // fmul v13.4s, v12.4s, v0.s[0]
+	WORD $0x4e2189ad // frintn v13.4s, v13.4s
+	WORD $0x4fa011ac // fmla v12.4s, v13.4s, v0.s[1]
+	WORD $0x4f8019ac // fmla v12.4s, v13.4s, v0.s[2]
+	VDUP V0.S[3], V14.S4
+	VDUP V1.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[1], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V1.S[2], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[3], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V2.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	WORD $0x6e2cddef // fmul v15.4s, v15.4s, v12.4s
+	WORD $0x4eac1d90 // orr v16.16b, v12.16b, v12.16b
+	WORD $0x4e2ccdf0 // fmla v16.4s, v15.4s, v12.4s
+	WORD $0x4e25d610 // fadd v16.4s, v16.4s, v5.4s
+	WORD $0x4e21a9ad // fcvtns v13.4s, v13.4s
+	WORD $0x4f3f05b1 // sshr v17.4s, v13.4s, #1
+	WORD $0x6eb185ad // sub v13.4s, v13.4s, v17.4s
+	WORD $0x4ea68631 // add v17.4s, v17.4s, v6.4s
+	WORD $0x4ea685ad // add v13.4s, v13.4s, v6.4s
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
+	WORD $0x6e31de10 // fmul v16.4s, v16.4s, v17.4s
+	WORD $0x6e2dde0c // fmul v12.4s, v16.4s, v13.4s
+	FMOVQ F12, 32(R4)
+	WORD $0x4e2cd54a // fadd v10.4s, v10.4s, v12.4s
+	FMOVQ 48(R3), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4ea4f58c // fmin v12.4s, v12.4s, v4.4s
+	WORD $0x4e23f58c // fmax v12.4s, v12.4s, v3.4s
+	WORD $0x4f80918d // fmul v13.4s, v12.4s, v0.s[0]
+	WORD $0x4e2189ad // frintn v13.4s, v13.4s
+	WORD $0x4fa011ac // fmla v12.4s, v13.4s, v0.s[1]
+	WORD $0x4f8019ac // fmla v12.4s, v13.4s, v0.s[2]
+	VDUP V0.S[3], V14.S4
+	VDUP V1.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[1], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V1.S[2], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[3], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V2.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	WORD $0x6e2cddef // fmul v15.4s, v15.4s, v12.4s
+	WORD $0x4eac1d90 // orr v16.16b, v12.16b, v12.16b
+	WORD $0x4e2ccdf0 // fmla v16.4s, v15.4s, v12.4s
+	WORD $0x4e25d610 // fadd v16.4s, v16.4s, v5.4s
+	WORD $0x4e21a9ad // fcvtns v13.4s, v13.4s
+	WORD $0x4f3f05b1 // sshr v17.4s, v13.4s, #1
+	WORD $0x6eb185ad // sub v13.4s, v13.4s, v17.4s
+	WORD $0x4ea68631 // add v17.4s, v17.4s, v6.4s
+	WORD $0x4ea685ad // add v13.4s, v13.4s, v6.4s
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
+	WORD $0x6e31de10 // fmul v16.4s, v16.4s, v17.4s
+	WORD $0x6e2dde0c // fmul v12.4s, v16.4s, v13.4s
+	FMOVQ F12, 48(R4)
+	WORD $0x4e2cd56b // fadd v11.4s, v11.4s, v12.4s
+	ADD $64, R3
+	ADD $64, R4
+	SUB $16, R5
+	B loop8
+done9:
+loop10:
+	CMP $4, R5
+	BLT done11
+	FMOVQ 0(R3), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4ea4f58c // fmin v12.4s, v12.4s, v4.4s
+	WORD $0x4e23f58c // fmax v12.4s, v12.4s, v3.4s
+	WORD $0x4f80918d // fmul v13.4s, v12.4s, v0.s[0]
+	WORD $0x4e2189ad // frintn v13.4s, v13.4s
+	WORD $0x4fa011ac // fmla v12.4s, v13.4s, v0.s[1]
+	WORD $0x4f8019ac // fmla v12.4s, v13.4s, v0.s[2]
+	VDUP V0.S[3], V14.S4
+	VDUP V1.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[1], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V1.S[2], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[3], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V2.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	WORD $0x6e2cddef // fmul v15.4s, v15.4s, v12.4s
+	WORD $0x4eac1d90 // orr v16.16b, v12.16b, v12.16b
+	WORD $0x4e2ccdf0 // fmla v16.4s, v15.4s, v12.4s
+	WORD $0x4e25d610 // fadd v16.4s, v16.4s, v5.4s
+	WORD $0x4e21a9ad // fcvtns v13.4s, v13.4s
+	WORD $0x4f3f05b1 // sshr v17.4s, v13.4s, #1
+	WORD $0x6eb185ad // sub v13.4s, v13.4s, v17.4s
+	WORD $0x4ea68631 // add v17.4s, v17.4s, v6.4s
+	WORD $0x4ea685ad // add v13.4s, v13.4s, v6.4s
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
+	WORD $0x6e31de10 // fmul v16.4s, v16.4s, v17.4s
+	WORD $0x6e2dde0c // fmul v12.4s, v16.4s, v13.4s
+	FMOVQ F12, 0(R4)
+	WORD $0x4e2cd508 // fadd v8.4s, v8.4s, v12.4s
+	ADD $16, R3
+	ADD $16, R4
+	SUB $4, R5
+	B loop10
+done11:
+loop12:
+	CMP $1, R5
+	BLT done13
+	FMOVS 0(R3), F12
+	WORD $0x4ea7d58c // fsub v12.4s, v12.4s, v7.4s
+	WORD $0x4ea4f58c // fmin v12.4s, v12.4s, v4.4s
+	WORD $0x4e23f58c // fmax v12.4s, v12.4s, v3.4s
+	WORD $0x4f80918d // fmul v13.4s, v12.4s, v0.s[0]
+	WORD $0x4e2189ad // frintn v13.4s, v13.4s
+	WORD $0x4fa011ac // fmla v12.4s, v13.4s, v0.s[1]
+	WORD $0x4f8019ac // fmla v12.4s, v13.4s, v0.s[2]
+	VDUP V0.S[3], V14.S4
+	VDUP V1.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[1], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V1.S[2], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	VDUP V1.S[3], V14.S4
+	WORD $0x4e2ccdee // fmla v14.4s, v15.4s, v12.4s
+	VDUP V2.S[0], V15.S4
+	WORD $0x4e2ccdcf // fmla v15.4s, v14.4s, v12.4s
+	WORD $0x6e2cddef // fmul v15.4s, v15.4s, v12.4s
+	WORD $0x4eac1d90 // orr v16.16b, v12.16b, v12.16b
+	WORD $0x4e2ccdf0 // fmla v16.4s, v15.4s, v12.4s
+	WORD $0x4e25d610 // fadd v16.4s, v16.4s, v5.4s
+	WORD $0x4e21a9ad // fcvtns v13.4s, v13.4s
+	WORD $0x4f3f05b1 // sshr v17.4s, v13.4s, #1
+	WORD $0x6eb185ad // sub v13.4s, v13.4s, v17.4s
+	WORD $0x4ea68631 // add v17.4s, v17.4s, v6.4s
+	WORD $0x4ea685ad // add v13.4s, v13.4s, v6.4s
+	WORD $0x4f375631 // shl v17.4s, v17.4s, #23
+	WORD $0x4f3755ad // shl v13.4s, v13.4s, #23
+	WORD $0x6e31de10 // fmul v16.4s, v16.4s, v17.4s
+	WORD $0x6e2dde0c // fmul v12.4s, v16.4s, v13.4s
+	FMOVS F12, F12
+	FMOVS F12, 0(R4)
+	WORD $0x4e2cd508 // fadd v8.4s, v8.4s, v12.4s
+	ADD $4, R3
+	ADD $4, R4
+	SUB $1, R5
+	B loop12
+done13:
+	WORD $0x4e2ad508 // fadd v8.4s, v8.4s, v10.4s
+	WORD $0x4e2bd529 // fadd v9.4s, v9.4s, v11.4s
+	WORD $0x4e29d508 // fadd v8.4s, v8.4s, v9.4s
+	WORD $0x6e28d508 // faddp v8.4s, v8.4s, v8.4s
+	WORD $0x6e28d508 // faddp v8.4s, v8.4s, v8.4s
+	WORD $0x6e28fca8 // fdiv v8.4s, v5.4s, v8.4s
+	MOVD R0, R6
+	MOVD cols+24(FP), R7
+loop14:
+	CMP $16, R7
+	BLT done15
+	FMOVQ 0(R6), F12
+	WORD $0x6e28dd8c // fmul v12.4s, v12.4s, v8.4s
+	FMOVQ F12, 0(R6)
+	FMOVQ 16(R6), F12
+	WORD $0x6e28dd8c // fmul v12.4s, v12.4s, v8.4s
+	FMOVQ F12, 16(R6)
+	FMOVQ 32(R6), F12
+	WORD $0x6e28dd8c // fmul v12.4s, v12.4s, v8.4s
+	FMOVQ F12, 32(R6)
+	FMOVQ 48(R6), F12
+	WORD $0x6e28dd8c // fmul v12.4s, v12.4s, v8.4s
+	FMOVQ F12, 48(R6)
+	ADD $64, R6
+	SUB $16, R7
+	B loop14
+done15:
+loop16:
+	CMP $4, R7
+	BLT done17
+	FMOVQ 0(R6), F12
+	WORD $0x6e28dd8c // fmul v12.4s, v12.4s, v8.4s
+	FMOVQ F12, 0(R6)
+	ADD $16, R6
+	SUB $4, R7
+	B loop16
+done17:
+loop18:
+	CMP $1, R7
+	BLT done19
+	FMOVS 0(R6), F12
+	WORD $0x6e28dd8c // fmul v12.4s, v12.4s, v8.4s
+	FMOVS F12, 0(R6)
+	ADD $4, R6
+	SUB $1, R7
+	B loop18
+done19:
+	MOVD cols+24(FP), R3
+	LSL $2, R3
+	ADD R3, R0
+	ADD R3, R1
+	SUBS $1, R2
+	BNE next1
+	RET
+
+// func softmaxGradNEON
+TEXT ·softmaxGradNEON(SB), NOSPLIT, $0-40
+	MOVD dx+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD y+16(FP), R2
+	MOVD rows+24(FP), R3
+next1:
+	MOVD R1, R4
+	MOVD R2, R5
+	MOVD cols+32(FP), R6
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+loop2:
+	CMP $16, R6
+	BLT done3
+	FMOVQ 0(R4), F4
+	FMOVQ 0(R5), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	FMOVQ 16(R4), F4
+	FMOVQ 16(R5), F5
+	WORD $0x4e25cc81 // fmla v1.4s, v4.4s, v5.4s
+	FMOVQ 32(R4), F4
+	FMOVQ 32(R5), F5
+	WORD $0x4e25cc82 // fmla v2.4s, v4.4s, v5.4s
+	FMOVQ 48(R4), F4
+	FMOVQ 48(R5), F5
+	WORD $0x4e25cc83 // fmla v3.4s, v4.4s, v5.4s
+	ADD $64, R4
+	ADD $64, R5
+	SUB $16, R6
+	B loop2
+done3:
+loop4:
+	CMP $4, R6
+	BLT done5
+	FMOVQ 0(R4), F4
+	FMOVQ 0(R5), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	ADD $16, R4
+	ADD $16, R5
+	SUB $4, R6
+	B loop4
+done5:
+loop6:
+	CMP $1, R6
+	BLT done7
+	FMOVS 0(R4), F4
+	FMOVS 0(R5), F5
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	ADD $4, R4
+	ADD $4, R5
+	SUB $1, R6
+	B loop6
+done7:
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	MOVD R0, R7
+	MOVD R1, R8
+	MOVD R2, R9
+	MOVD cols+32(FP), R10
+loop8:
+	CMP $16, R10
+	BLT done9
+	FMOVQ 0(R8), F4
+	FMOVQ 0(R9), F5
+	FMOVQ 0(R7), F6
+	WORD $0x4ea0d484 // fsub v4.4s, v4.4s, v0.4s
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVQ F6, 0(R7)
+	FMOVQ 16(R8), F4
+	FMOVQ 16(R9), F5
+	FMOVQ 16(R7), F6
+	WORD $0x4ea0d484 // fsub v4.4s, v4.4s, v0.4s
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVQ F6, 16(R7)
+	FMOVQ 32(R8), F4
+	FMOVQ 32(R9), F5
+	FMOVQ 32(R7), F6
+	WORD $0x4ea0d484 // fsub v4.4s, v4.4s, v0.4s
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVQ F6, 32(R7)
+	FMOVQ 48(R8), F4
+	FMOVQ 48(R9), F5
+	FMOVQ 48(R7), F6
+	WORD $0x4ea0d484 // fsub v4.4s, v4.4s, v0.4s
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVQ F6, 48(R7)
+	ADD $64, R7
+	ADD $64, R8
+	ADD $64, R9
+	SUB $16, R10
+	B loop8
+done9:
+loop10:
+	CMP $4, R10
+	BLT done11
+	FMOVQ 0(R8), F4
+	FMOVQ 0(R9), F5
+	FMOVQ 0(R7), F6
+	WORD $0x4ea0d484 // fsub v4.4s, v4.4s, v0.4s
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVQ F6, 0(R7)
+	ADD $16, R7
+	ADD $16, R8
+	ADD $16, R9
+	SUB $4, R10
+	B loop10
+done11:
+loop12:
+	CMP $1, R10
+	BLT done13
+	FMOVS 0(R8), F4
+	FMOVS 0(R9), F5
+	FMOVS 0(R7), F6
+	WORD $0x4ea0d484 // fsub v4.4s, v4.4s, v0.4s
+	WORD $0x4e25cc86 // fmla v6.4s, v4.4s, v5.4s
+	FMOVS F6, 0(R7)
+	ADD $4, R7
+	ADD $4, R8
+	ADD $4, R9
+	SUB $1, R10
+	B loop12
+done13:
+	MOVD cols+32(FP), R4
+	LSL $2, R4
+	ADD R4, R0
+	ADD R4, R1
+	ADD R4, R2
+	SUBS $1, R3
+	BNE next1
+	RET
+
+// func logSumExpNEON
+TEXT ·logSumExpNEON(SB), NOSPLIT, $0-40
+	MOVD top+0(FP), R0
+	MOVD sum+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD $0x3fb8aa3b, R3
+	VMOV R3, V0.S[0]
+	MOVD $0xbf318000, R3
+	VMOV R3, V0.S[1]
+	MOVD $0x395e8083, R3
+	VMOV R3, V0.S[2]
+	MOVD $0x39506967, R3
+	VMOV R3, V0.S[3]
+	MOVD $0x3ab743ce, R3
+	VMOV R3, V1.S[0]
+	MOVD $0x3c088908, R3
+	VMOV R3, V1.S[1]
+	MOVD $0x3d2aa9c1, R3
+	VMOV R3, V1.S[2]
+	MOVD $0x3e2aaaaa, R3
+	VMOV R3, V1.S[3]
+	MOVD $0x3f000000, R3
+	VMOV R3, V2.S[0]
+	MOVD $0xc2d20000, R3
+	VDUP R3, V3.S4
+	MOVD $0x42b20000, R3
+	VDUP R3, V4.S4
+	MOVD $0x3f800000, R3
+	VDUP R3, V5.S4
+	MOVD $0x0000007f, R3
+	VDUP R3, V6.S4
+	MOVD $0x7f800000, R3
+	VDUP R3, V7.S4
+	MOVD rows+24(FP), R3
+next1:
+	MOVD R2, R4
+	MOVD cols+32(FP), R5
+	MOVD $0xff800000, R6
+	VDUP R6, V10.S4
+	MOVD $0xff800000, R6
+	VDUP R6, V11.S4
+	MOVD $0xff800000, R6
+	VDUP R6, V12.S4
+	MOVD $0xff800000, R6
+	VDUP R6, V13.S4
+loop2:
+	CMP $16, R5
+	BLT done3
+	FMOVQ 0(R4), F14
+	WORD $0x4e2ec54a // fmaxnm v10.4s, v10.4s, v14.4s
+	FMOVQ 16(R4), F14
+	WORD $0x4e2ec56b // fmaxnm v11.4s, v11.4s, v14.4s
+	FMOVQ 32(R4), F14
+	WORD $0x4e2ec58c // fmaxnm v12.4s, v12.4s, v14.4s
+	FMOVQ 48(R4), F14
+	WORD $0x4e2ec5ad // fmaxnm v13.4s, v13.4s, v14.4s
+	ADD $64, R4
+	SUB $16, R5
+	B loop2
+done3:
+loop4:
+	CMP $4, R5
+	BLT done5
+	FMOVQ 0(R4), F14
+	WORD $0x4e2ec54a // fmaxnm v10.4s, v10.4s, v14.4s
+	ADD $16, R4
+	SUB $4, R5
+	B loop4
+done5:
+loop6:
+	CMP $1, R5
+	BLT done7
+	FMOVS 0(R4), F14
+	VDUP V14.S[0], V14.S4
+	WORD $0x4e2ec54a // fmaxnm v10.4s, v10.4s, v14.4s
+	ADD $4, R4
+	SUB $1, R5
+	B loop6
+done7:
+	WORD $0x4e2cc54a // fmaxnm v10.4s, v10.4s, v12.4s
+	WORD $0x4e2dc56b // fmaxnm v11.4s, v11.4s, v13.4s
+	WORD $0x4e2bc54a // fmaxnm v10.4s, v10.4s, v11.4s
+	WORD $0x6e30c94a // fmaxnmv s10, v10.4s
+	VDUP V10.S[0], V8.S4
+	WORD $0x4ea0f909 // fabs v9.4s, v8.4s
+	WORD $0x6ea9e4e9 // fcmgt v9.4s, v7.4s, v9.4s
+	WORD $0x4e291d08 // and v8.16b, v8.16b, v9.16b
+	FMOVS F8, 0(R0)
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	MOVD R2, R4
+	MOVD cols+32(FP), R5
+loop8:
+	CMP $16, R5
+	BLT done9
+	FMOVQ 0(R4), F14
+	WORD $0x4ea8d5ce // fsub v14.4s, v14.4s, v8.4s
+	WORD $0x4ea4f5ce // fmin v14.4s, v14.4s, v4.4s
+	WORD $0x4e23f5ce // fmax v14.4s, v14.4s, v3.4s
+	WORD $0x4f8091cf // fmul v15.4s, v14.4s, v0.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa011ee // fmla v14.4s, v15.4s, v0.s[1]
+	WORD $0x4f8019ee // fmla v14.4s, v15.4s, v0.s[2]
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	WORD $0x6e2ede31 // fmul v17.4s, v17.4s, v14.4s
+	WORD $0x4eae1dd2 // orr v18.16b, v14.16b, v14.16b
+	WORD $0x4e2ece32 // fmla v18.4s, v17.4s, v14.4s
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea68673 // add v19.4s, v19.4s, v6.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4e // fmul v14.4s, v18.4s, v15.4s
+	WORD $0x4e2ed54a // fadd v10.4s, v10.4s, v14.4s
+	FMOVQ 16(R4), F14
+	WORD $0x4ea8d5ce // fsub v14.4s, v14.4s, v8.4s
+	WORD $0x4ea4f5ce // fmin v14.4s, v14.4s, v4.4s
+	WORD $0x4e23f5ce // fmax v14.4s, v14.4s, v3.4s
+	WORD $0x4f8091cf // fmul v15.4s, v14.4s, v0.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa011ee // fmla v14.4s, v15.4s, v0.s[1]
+	WORD $0x4f8019ee // fmla v14.4s, v15.4s, v0.s[2]
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	WORD $0x6e2ede31 // fmul v17.4s, v17.4s, v14.4s
+	WORD $0x4eae1dd2 // orr v18.16b, v14.16b, v14.16b
+	WORD $0x4e2ece32 // fmla v18.4s, v17.4s, v14.4s
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea68673 // add v19.4s, v19.4s, v6.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4e // fmul v14.4s, v18.4s, v15.4s
+	WORD $0x4e2ed56b // fadd v11.4s, v11.4s, v14.4s
+	FMOVQ 32(R4), F14
+	WORD $0x4ea8d5ce // fsub v14.4s, v14.4s, v8.4s
+	WORD $0x4ea4f5ce // fmin v14.4s, v14.4s, v4.4s
+	WORD $0x4e23f5ce // fmax v14.4s, v14.4s, v3.4s
+	WORD $0x4f8091cf // fmul v15.4s, v14.4s, v0.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa011ee // fmla v14.4s, v15.4s, v0.s[1]
+	WORD $0x4f8019ee // fmla v14.4s, v15.4s, v0.s[2]
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	WORD $0x6e2ede31 // fmul v17.4s, v17.4s, v14.4s
+	WORD $0x4eae1dd2 // orr v18.16b, v14.16b, v14.16b
+	WORD $0x4e2ece32 // fmla v18.4s, v17.4s, v14.4s
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea68673 // add v19.4s, v19.4s, v6.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4e // fmul v14.4s, v18.4s, v15.4s
+	WORD $0x4e2ed58c // fadd v12.4s, v12.4s, v14.4s
+	FMOVQ 48(R4), F14
+	WORD $0x4ea8d5ce // fsub v14.4s, v14.4s, v8.4s
+	WORD $0x4ea4f5ce // fmin v14.4s, v14.4s, v4.4s
+	WORD $0x4e23f5ce // fmax v14.4s, v14.4s, v3.4s
+	WORD $0x4f8091cf // fmul v15.4s, v14.4s, v0.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa011ee // fmla v14.4s, v15.4s, v0.s[1]
+	WORD $0x4f8019ee // fmla v14.4s, v15.4s, v0.s[2]
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	WORD $0x6e2ede31 // fmul v17.4s, v17.4s, v14.4s
+	WORD $0x4eae1dd2 // orr v18.16b, v14.16b, v14.16b
+	WORD $0x4e2ece32 // fmla v18.4s, v17.4s, v14.4s
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea68673 // add v19.4s, v19.4s, v6.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4e // fmul v14.4s, v18.4s, v15.4s
+	WORD $0x4e2ed5ad // fadd v13.4s, v13.4s, v14.4s
+	ADD $64, R4
+	SUB $16, R5
+	B loop8
+done9:
+loop10:
+	CMP $4, R5
+	BLT done11
+	FMOVQ 0(R4), F14
+	WORD $0x4ea8d5ce // fsub v14.4s, v14.4s, v8.4s
+	WORD $0x4ea4f5ce // fmin v14.4s, v14.4s, v4.4s
+	WORD $0x4e23f5ce // fmax v14.4s, v14.4s, v3.4s
+	WORD $0x4f8091cf // fmul v15.4s, v14.4s, v0.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa011ee // fmla v14.4s, v15.4s, v0.s[1]
+	WORD $0x4f8019ee // fmla v14.4s, v15.4s, v0.s[2]
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	WORD $0x6e2ede31 // fmul v17.4s, v17.4s, v14.4s
+	WORD $0x4eae1dd2 // orr v18.16b, v14.16b, v14.16b
+	WORD $0x4e2ece32 // fmla v18.4s, v17.4s, v14.4s
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea68673 // add v19.4s, v19.4s, v6.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4e // fmul v14.4s, v18.4s, v15.4s
+	WORD $0x4e2ed54a // fadd v10.4s, v10.4s, v14.4s
+	ADD $16, R4
+	SUB $4, R5
+	B loop10
+done11:
+loop12:
+	CMP $1, R5
+	BLT done13
+	FMOVS 0(R4), F14
+	WORD $0x4ea8d5ce // fsub v14.4s, v14.4s, v8.4s
+	WORD $0x4ea4f5ce // fmin v14.4s, v14.4s, v4.4s
+	WORD $0x4e23f5ce // fmax v14.4s, v14.4s, v3.4s
+	WORD $0x4f8091cf // fmul v15.4s, v14.4s, v0.s[0]
+	WORD $0x4e2189ef // frintn v15.4s, v15.4s
+	WORD $0x4fa011ee // fmla v14.4s, v15.4s, v0.s[1]
+	WORD $0x4f8019ee // fmla v14.4s, v15.4s, v0.s[2]
+	VDUP V0.S[3], V16.S4
+	VDUP V1.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[1], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V1.S[2], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	VDUP V1.S[3], V16.S4
+	WORD $0x4e2ece30 // fmla v16.4s, v17.4s, v14.4s
+	VDUP V2.S[0], V17.S4
+	WORD $0x4e2ece11 // fmla v17.4s, v16.4s, v14.4s
+	WORD $0x6e2ede31 // fmul v17.4s, v17.4s, v14.4s
+	WORD $0x4eae1dd2 // orr v18.16b, v14.16b, v14.16b
+	WORD $0x4e2ece32 // fmla v18.4s, v17.4s, v14.4s
+	WORD $0x4e25d652 // fadd v18.4s, v18.4s, v5.4s
+	WORD $0x4e21a9ef // fcvtns v15.4s, v15.4s
+	WORD $0x4f3f05f3 // sshr v19.4s, v15.4s, #1
+	WORD $0x6eb385ef // sub v15.4s, v15.4s, v19.4s
+	WORD $0x4ea68673 // add v19.4s, v19.4s, v6.4s
+	WORD $0x4ea685ef // add v15.4s, v15.4s, v6.4s
+	WORD $0x4f375673 // shl v19.4s, v19.4s, #23
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x6e33de52 // fmul v18.4s, v18.4s, v19.4s
+	WORD $0x6e2fde4e // fmul v14.4s, v18.4s, v15.4s
+	FMOVS F14, F14
+	WORD $0x4e2ed54a // fadd v10.4s, v10.4s, v14.4s
+	ADD $4, R4
+	SUB $1, R5
+	B loop12
+done13:
+	WORD $0x4e2cd54a // fadd v10.4s, v10.4s, v12.4s
+	WORD $0x4e2dd56b // fadd v11.4s, v11.4s, v13.4s
+	WORD $0x4e2bd54a // fadd v10.4s, v10.4s, v11.4s
+	WORD $0x6e2ad54a // faddp v10.4s, v10.4s, v10.4s
+	WORD $0x6e2ad54a // faddp v10.4s, v10.4s, v10.4s
+	FMOVS F10, 0(R1)
+	ADD $4, R0
+	ADD $4, R1
+	MOVD cols+32(FP), R4
+	LSL $2, R4
+	ADD R4, R2
+	SUBS $1, R3
+	BNE next1
+	RET
+
+// func crossEntropyGradNEON
+TEXT ·crossEntropyGradNEON(SB), NOSPLIT, $0-52
+	MOVD dx+0(FP), R0
+	MOVD lse+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD targets+24(FP), R3
+	FMOVS scale+48(FP), F0
+	VDUP V0.S[0], V0.S4
+	MOVD $0x3fb8aa3b, R4
+	VMOV R4, V1.S[0]
+	MOVD $0xbf318000, R4
+	VMOV R4, V1.S[1]
+	MOVD $0x395e8083, R4
+	VMOV R4, V1.S[2]
+	MOVD $0x39506967, R4
+	VMOV R4, V1.S[3]
+	MOVD $0x3ab743ce, R4
+	VMOV R4, V2.S[0]
+	MOVD $0x3c088908, R4
+	VMOV R4, V2.S[1]
+	MOVD $0x3d2aa9c1, R4
+	VMOV R4, V2.S[2]
+	MOVD $0x3e2aaaaa, R4
+	VMOV R4, V2.S[3]
+	MOVD $0x3f000000, R4
+	VMOV R4, V3.S[0]
+	MOVD $0xc2d20000, R4
+	VDUP R4, V4.S4
+	MOVD $0x42b20000, R4
+	VDUP R4, V5.S4
+	MOVD $0x3f800000, R4
+	VDUP R4, V6.S4
+	MOVD $0x0000007f, R4
+	VDUP R4, V7.S4
+	MOVD rows+32(FP), R4
+next1:
+	MOVW (R3), R5
+	TBNZ $63, R5, skip2
+	VLD1R (R1), [V8.S4]
+	MOVD R0, R6
+	MOVD R2, R7
+	MOVD cols+40(FP), R8
+loop3:
+	CMP $16, R8
+	BLT done4
+	FMOVQ 0(R7), F9
+	FMOVQ 0(R6), F10
+	WORD $0x4ea8d529 // fsub v9.4s, v9.4s, v8.4s
+	WORD $0x4ea5f529 // fmin v9.4s, v9.4s, v5.4s
+	WORD $0x4e24f529 // fmax v9.4s, v9.4s, v4.4s
+	WORD $0x4f81912b // fmul v11.4s, v9.4s, v1.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa11169 // fmla v9.4s, v11.4s, v1.s[1]
+	WORD $0x4f811969 // fmla v9.4s, v11.4s, v1.s[2]
+	VDUP V1.S[3], V12.S4
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[1], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V2.S[2], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[3], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V3.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	WORD $0x6e29ddad // fmul v13.4s, v13.4s, v9.4s
+	WORD $0x4ea91d2e // orr v14.16b, v9.16b, v9.16b
+	WORD $0x4e29cdae // fmla v14.4s, v13.4s, v9.4s
+	WORD $0x4e26d5ce // fadd v14.4s, v14.4s, v6.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea785ef // add v15.4s, v15.4s, v7.4s
+	WORD $0x4ea7856b // add v11.4s, v11.4s, v7.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddc9 // fmul v9.4s, v14.4s, v11.4s
+	WORD $0x4e20cd2a // fmla v10.4s, v9.4s, v0.4s
+	FMOVQ F10, 0(R6)
+	FMOVQ 16(R7), F9
+	FMOVQ 16(R6), F10
+	WORD $0x4ea8d529 // fsub v9.4s, v9.4s, v8.4s
+	WORD $0x4ea5f529 // fmin v9.4s, v9.4s, v5.4s
+	WORD $0x4e24f529 // fmax v9.4s, v9.4s, v4.4s
+	WORD $0x4f81912b // fmul v11.4s, v9.4s, v1.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa11169 // fmla v9.4s, v11.4s, v1.s[1]
+	WORD $0x4f811969 // fmla v9.4s, v11.4s, v1.s[2]
+	VDUP V1.S[3], V12.S4
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[1], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V2.S[2], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[3], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V3.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	WORD $0x6e29ddad // fmul v13.4s, v13.4s, v9.4s
+	WORD $0x4ea91d2e // orr v14.16b, v9.16b, v9.16b
+	WORD $0x4e29cdae // fmla v14.4s, v13.4s, v9.4s
+	WORD $0x4e26d5ce // fadd v14.4s, v14.4s, v6.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea785ef // add v15.4s, v15.4s, v7.4s
+	WORD $0x4ea7856b // add v11.4s, v11.4s, v7.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddc9 // fmul v9.4s, v14.4s, v11.4s
+	WORD $0x4e20cd2a // fmla v10.4s, v9.4s, v0.4s
+	FMOVQ F10, 16(R6)
+	FMOVQ 32(R7), F9
+	FMOVQ 32(R6), F10
+	WORD $0x4ea8d529 // fsub v9.4s, v9.4s, v8.4s
+	WORD $0x4ea5f529 // fmin v9.4s, v9.4s, v5.4s
+	WORD $0x4e24f529 // fmax v9.4s, v9.4s, v4.4s
+	WORD $0x4f81912b // fmul v11.4s, v9.4s, v1.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa11169 // fmla v9.4s, v11.4s, v1.s[1]
+	WORD $0x4f811969 // fmla v9.4s, v11.4s, v1.s[2]
+	VDUP V1.S[3], V12.S4
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[1], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V2.S[2], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[3], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V3.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	WORD $0x6e29ddad // fmul v13.4s, v13.4s, v9.4s
+	WORD $0x4ea91d2e // orr v14.16b, v9.16b, v9.16b
+	WORD $0x4e29cdae // fmla v14.4s, v13.4s, v9.4s
+	WORD $0x4e26d5ce // fadd v14.4s, v14.4s, v6.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea785ef // add v15.4s, v15.4s, v7.4s
+	WORD $0x4ea7856b // add v11.4s, v11.4s, v7.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddc9 // fmul v9.4s, v14.4s, v11.4s
+	WORD $0x4e20cd2a // fmla v10.4s, v9.4s, v0.4s
+	FMOVQ F10, 32(R6)
+	FMOVQ 48(R7), F9
+	FMOVQ 48(R6), F10
+	WORD $0x4ea8d529 // fsub v9.4s, v9.4s, v8.4s
+	WORD $0x4ea5f529 // fmin v9.4s, v9.4s, v5.4s
+	WORD $0x4e24f529 // fmax v9.4s, v9.4s, v4.4s
+	WORD $0x4f81912b // fmul v11.4s, v9.4s, v1.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa11169 // fmla v9.4s, v11.4s, v1.s[1]
+	WORD $0x4f811969 // fmla v9.4s, v11.4s, v1.s[2]
+	VDUP V1.S[3], V12.S4
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[1], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V2.S[2], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[3], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V3.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	WORD $0x6e29ddad // fmul v13.4s, v13.4s, v9.4s
+	WORD $0x4ea91d2e // orr v14.16b, v9.16b, v9.16b
+	WORD $0x4e29cdae // fmla v14.4s, v13.4s, v9.4s
+	WORD $0x4e26d5ce // fadd v14.4s, v14.4s, v6.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea785ef // add v15.4s, v15.4s, v7.4s
+	WORD $0x4ea7856b // add v11.4s, v11.4s, v7.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddc9 // fmul v9.4s, v14.4s, v11.4s
+	WORD $0x4e20cd2a // fmla v10.4s, v9.4s, v0.4s
+	FMOVQ F10, 48(R6)
+	ADD $64, R6
+	ADD $64, R7
+	SUB $16, R8
+	B loop3
+done4:
+loop5:
+	CMP $4, R8
+	BLT done6
+	FMOVQ 0(R7), F9
+	FMOVQ 0(R6), F10
+	WORD $0x4ea8d529 // fsub v9.4s, v9.4s, v8.4s
+	WORD $0x4ea5f529 // fmin v9.4s, v9.4s, v5.4s
+	WORD $0x4e24f529 // fmax v9.4s, v9.4s, v4.4s
+	WORD $0x4f81912b // fmul v11.4s, v9.4s, v1.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa11169 // fmla v9.4s, v11.4s, v1.s[1]
+	WORD $0x4f811969 // fmla v9.4s, v11.4s, v1.s[2]
+	VDUP V1.S[3], V12.S4
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[1], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V2.S[2], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[3], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V3.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	WORD $0x6e29ddad // fmul v13.4s, v13.4s, v9.4s
+	WORD $0x4ea91d2e // orr v14.16b, v9.16b, v9.16b
+	WORD $0x4e29cdae // fmla v14.4s, v13.4s, v9.4s
+	WORD $0x4e26d5ce // fadd v14.4s, v14.4s, v6.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea785ef // add v15.4s, v15.4s, v7.4s
+	WORD $0x4ea7856b // add v11.4s, v11.4s, v7.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddc9 // fmul v9.4s, v14.4s, v11.4s
+	WORD $0x4e20cd2a // fmla v10.4s, v9.4s, v0.4s
+	FMOVQ F10, 0(R6)
+	ADD $16, R6
+	ADD $16, R7
+	SUB $4, R8
+	B loop5
+done6:
+loop7:
+	CMP $1, R8
+	BLT done8
+	FMOVS 0(R7), F9
+	FMOVS 0(R6), F10
+	WORD $0x4ea8d529 // fsub v9.4s, v9.4s, v8.4s
+	WORD $0x4ea5f529 // fmin v9.4s, v9.4s, v5.4s
+	WORD $0x4e24f529 // fmax v9.4s, v9.4s, v4.4s
+	WORD $0x4f81912b // fmul v11.4s, v9.4s, v1.s[0]
+	WORD $0x4e21896b // frintn v11.4s, v11.4s
+	WORD $0x4fa11169 // fmla v9.4s, v11.4s, v1.s[1]
+	WORD $0x4f811969 // fmla v9.4s, v11.4s, v1.s[2]
+	VDUP V1.S[3], V12.S4
+	VDUP V2.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[1], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V2.S[2], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	VDUP V2.S[3], V12.S4
+	WORD $0x4e29cdac // fmla v12.4s, v13.4s, v9.4s
+	VDUP V3.S[0], V13.S4
+	WORD $0x4e29cd8d // fmla v13.4s, v12.4s, v9.4s
+	WORD $0x6e29ddad // fmul v13.4s, v13.4s, v9.4s
+	WORD $0x4ea91d2e // orr v14.16b, v9.16b, v9.16b
+	WORD $0x4e29cdae // fmla v14.4s, v13.4s, v9.4s
+	WORD $0x4e26d5ce // fadd v14.4s, v14.4s, v6.4s
+	WORD $0x4e21a96b // fcvtns v11.4s, v11.4s
+	WORD $0x4f3f056f // sshr v15.4s, v11.4s, #1
+	WORD $0x6eaf856b // sub v11.4s, v11.4s, v15.4s
+	WORD $0x4ea785ef // add v15.4s, v15.4s, v7.4s
+	WORD $0x4ea7856b // add v11.4s, v11.4s, v7.4s
+	WORD $0x4f3755ef // shl v15.4s, v15.4s, #23
+	WORD $0x4f37556b // shl v11.4s, v11.4s, #23
+	WORD $0x6e2fddce // fmul v14.4s, v14.4s, v15.4s
+	WORD $0x6e2bddc9 // fmul v9.4s, v14.4s, v11.4s
+	WORD $0x4e20cd2a // fmla v10.4s, v9.4s, v0.4s
+	FMOVS F10, 0(R6)
+	ADD $4, R6
+	ADD $4, R7
+	SUB $1, R8
+	B loop7
+done8:
+	ADD R5<<2, R0, R9
+	FMOVS 0(R9), F8
+	WORD $0x4ea0d508 // fsub v8.4s, v8.4s, v0.4s
+	FMOVS F8, 0(R9)
+skip2:
+	ADD $4, R3
+	ADD $4, R1
+	MOVD cols+40(FP), R5
+	LSL $2, R5
+	ADD R5, R0
+	ADD R5, R2
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func rmsNormNEON
+TEXT ·rmsNormNEON(SB), NOSPLIT, $0-56
+	MOVD y+0(FP), R0
+	MOVD inv+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD rows+32(FP), R3
+next1:
+	MOVD R2, R4
+	MOVD cols+40(FP), R5
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+loop2:
+	CMP $16, R5
+	BLT done3
+	FMOVQ 0(R4), F4
+	WORD $0x4e24cc80 // fmla v0.4s, v4.4s, v4.4s
+	FMOVQ 16(R4), F4
+	WORD $0x4e24cc81 // fmla v1.4s, v4.4s, v4.4s
+	FMOVQ 32(R4), F4
+	WORD $0x4e24cc82 // fmla v2.4s, v4.4s, v4.4s
+	FMOVQ 48(R4), F4
+	WORD $0x4e24cc83 // fmla v3.4s, v4.4s, v4.4s
+	ADD $64, R4
+	SUB $16, R5
+	B loop2
+done3:
+loop4:
+	CMP $4, R5
+	BLT done5
+	FMOVQ 0(R4), F4
+	WORD $0x4e24cc80 // fmla v0.4s, v4.4s, v4.4s
+	ADD $16, R4
+	SUB $4, R5
+	B loop4
+done5:
+loop6:
+	CMP $1, R5
+	BLT done7
+	FMOVS 0(R4), F4
+	WORD $0x4e24cc80 // fmla v0.4s, v4.4s, v4.4s
+	ADD $4, R4
+	SUB $1, R5
+	B loop6
+done7:
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	FMOVS recip+48(FP), F4
+	VDUP V4.S[0], V4.S4
+	WORD $0x6e24dc00 // fmul v0.4s, v0.4s, v4.4s
+	FMOVS eps+52(FP), F5
+	VDUP V5.S[0], V5.S4
+	WORD $0x4e25d400 // fadd v0.4s, v0.4s, v5.4s
+	WORD $0x6ea1f800 // fsqrt v0.4s, v0.4s
+	MOVD $0x3f800000, R6
+	VDUP R6, V6.S4
+	WORD $0x6e20fcc0 // fdiv v0.4s, v6.4s, v0.4s
+	FMOVS F0, 0(R1)
+	MOVD R2, R6
+	MOVD R0, R7
+	MOVD gain+24(FP), R8
+	MOVD cols+40(FP), R9
+loop8:
+	CMP $16, R9
+	BLT done9
+	FMOVQ 0(R6), F7
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	FMOVQ 0(R8), F8
+	WORD $0x6e28dce7 // fmul v7.4s, v7.4s, v8.4s
+	FMOVQ F7, 0(R7)
+	FMOVQ 16(R6), F7
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	FMOVQ 16(R8), F8
+	WORD $0x6e28dce7 // fmul v7.4s, v7.4s, v8.4s
+	FMOVQ F7, 16(R7)
+	FMOVQ 32(R6), F7
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	FMOVQ 32(R8), F8
+	WORD $0x6e28dce7 // fmul v7.4s, v7.4s, v8.4s
+	FMOVQ F7, 32(R7)
+	FMOVQ 48(R6), F7
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	FMOVQ 48(R8), F8
+	WORD $0x6e28dce7 // fmul v7.4s, v7.4s, v8.4s
+	FMOVQ F7, 48(R7)
+	ADD $64, R6
+	ADD $64, R7
+	ADD $64, R8
+	SUB $16, R9
+	B loop8
+done9:
+loop10:
+	CMP $4, R9
+	BLT done11
+	FMOVQ 0(R6), F7
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	FMOVQ 0(R8), F8
+	WORD $0x6e28dce7 // fmul v7.4s, v7.4s, v8.4s
+	FMOVQ F7, 0(R7)
+	ADD $16, R6
+	ADD $16, R7
+	ADD $16, R8
+	SUB $4, R9
+	B loop10
+done11:
+loop12:
+	CMP $1, R9
+	BLT done13
+	FMOVS 0(R6), F7
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	FMOVS 0(R8), F8
+	WORD $0x6e28dce7 // fmul v7.4s, v7.4s, v8.4s
+	FMOVS F7, 0(R7)
+	ADD $4, R6
+	ADD $4, R7
+	ADD $4, R8
+	SUB $1, R9
+	B loop12
+done13:
+	ADD $4, R1
+	MOVD cols+40(FP), R4
+	LSL $2, R4
+	ADD R4, R0
+	ADD R4, R2
+	SUBS $1, R3
+	BNE next1
+	RET
+
+// func rmsNormGradNEON
+TEXT ·rmsNormGradNEON(SB), NOSPLIT, $0-60
+	MOVD dx+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD inv+32(FP), R3
+	MOVD rows+40(FP), R4
+next1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVD R1, R5
+	MOVD R2, R6
+	MOVD gain+24(FP), R7
+	MOVD cols+48(FP), R8
+loop2:
+	CMP $16, R8
+	BLT done3
+	FMOVQ 0(R5), F4
+	FMOVQ 0(R7), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	FMOVQ 0(R6), F6
+	WORD $0x4e26cc80 // fmla v0.4s, v4.4s, v6.4s
+	FMOVQ 16(R5), F4
+	FMOVQ 16(R7), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	FMOVQ 16(R6), F6
+	WORD $0x4e26cc81 // fmla v1.4s, v4.4s, v6.4s
+	FMOVQ 32(R5), F4
+	FMOVQ 32(R7), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	FMOVQ 32(R6), F6
+	WORD $0x4e26cc82 // fmla v2.4s, v4.4s, v6.4s
+	FMOVQ 48(R5), F4
+	FMOVQ 48(R7), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	FMOVQ 48(R6), F6
+	WORD $0x4e26cc83 // fmla v3.4s, v4.4s, v6.4s
+	ADD $64, R5
+	ADD $64, R6
+	ADD $64, R7
+	SUB $16, R8
+	B loop2
+done3:
+loop4:
+	CMP $4, R8
+	BLT done5
+	FMOVQ 0(R5), F4
+	FMOVQ 0(R7), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	FMOVQ 0(R6), F6
+	WORD $0x4e26cc80 // fmla v0.4s, v4.4s, v6.4s
+	ADD $16, R5
+	ADD $16, R6
+	ADD $16, R7
+	SUB $4, R8
+	B loop4
+done5:
+loop6:
+	CMP $1, R8
+	BLT done7
+	FMOVS 0(R5), F4
+	FMOVS 0(R7), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	FMOVS 0(R6), F6
+	WORD $0x4e26cc80 // fmla v0.4s, v4.4s, v6.4s
+	ADD $4, R5
+	ADD $4, R6
+	ADD $4, R7
+	SUB $1, R8
+	B loop6
+done7:
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	VLD1R (R3), [V4.S4]
+	FMOVS recip+56(FP), F5
+	VDUP V5.S[0], V5.S4
+	WORD $0x6e25dc00 // fmul v0.4s, v0.4s, v5.4s
+	WORD $0x6e24dc00 // fmul v0.4s, v0.4s, v4.4s
+	WORD $0x6e24dc00 // fmul v0.4s, v0.4s, v4.4s
+	MOVD R0, R9
+	MOVD R1, R10
+	MOVD R2, R11
+	MOVD gain+24(FP), R12
+	MOVD cols+48(FP), R13
+loop8:
+	CMP $16, R13
+	BLT done9
+	FMOVQ 0(R10), F6
+	FMOVQ 0(R9), F7
+	FMOVQ 0(R12), F8
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	FMOVQ 0(R11), F9
+	WORD $0x4ea0cd26 // fmls v6.4s, v9.4s, v0.4s
+	WORD $0x4e24ccc7 // fmla v7.4s, v6.4s, v4.4s
+	FMOVQ F7, 0(R9)
+	FMOVQ 16(R10), F6
+	FMOVQ 16(R9), F7
+	FMOVQ 16(R12), F8
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	FMOVQ 16(R11), F9
+	WORD $0x4ea0cd26 // fmls v6.4s, v9.4s, v0.4s
+	WORD $0x4e24ccc7 // fmla v7.4s, v6.4s, v4.4s
+	FMOVQ F7, 16(R9)
+	FMOVQ 32(R10), F6
+	FMOVQ 32(R9), F7
+	FMOVQ 32(R12), F8
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	FMOVQ 32(R11), F9
+	WORD $0x4ea0cd26 // fmls v6.4s, v9.4s, v0.4s
+	WORD $0x4e24ccc7 // fmla v7.4s, v6.4s, v4.4s
+	FMOVQ F7, 32(R9)
+	FMOVQ 48(R10), F6
+	FMOVQ 48(R9), F7
+	FMOVQ 48(R12), F8
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	FMOVQ 48(R11), F9
+	WORD $0x4ea0cd26 // fmls v6.4s, v9.4s, v0.4s
+	WORD $0x4e24ccc7 // fmla v7.4s, v6.4s, v4.4s
+	FMOVQ F7, 48(R9)
+	ADD $64, R9
+	ADD $64, R10
+	ADD $64, R11
+	ADD $64, R12
+	SUB $16, R13
+	B loop8
+done9:
+loop10:
+	CMP $4, R13
+	BLT done11
+	FMOVQ 0(R10), F6
+	FMOVQ 0(R9), F7
+	FMOVQ 0(R12), F8
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	FMOVQ 0(R11), F9
+	WORD $0x4ea0cd26 // fmls v6.4s, v9.4s, v0.4s
+	WORD $0x4e24ccc7 // fmla v7.4s, v6.4s, v4.4s
+	FMOVQ F7, 0(R9)
+	ADD $16, R9
+	ADD $16, R10
+	ADD $16, R11
+	ADD $16, R12
+	SUB $4, R13
+	B loop10
+done11:
+loop12:
+	CMP $1, R13
+	BLT done13
+	FMOVS 0(R10), F6
+	FMOVS 0(R9), F7
+	FMOVS 0(R12), F8
+	WORD $0x6e28dcc6 // fmul v6.4s, v6.4s, v8.4s
+	FMOVS 0(R11), F9
+	WORD $0x4ea0cd26 // fmls v6.4s, v9.4s, v0.4s
+	WORD $0x4e24ccc7 // fmla v7.4s, v6.4s, v4.4s
+	FMOVS F7, 0(R9)
+	ADD $4, R9
+	ADD $4, R10
+	ADD $4, R11
+	ADD $4, R12
+	SUB $1, R13
+	B loop12
+done13:
+	ADD $4, R3
+	MOVD cols+48(FP), R5
+	LSL $2, R5
+	ADD R5, R0
+	ADD R5, R1
+	ADD R5, R2
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func rmsNormGainNEON
+TEXT ·rmsNormGainNEON(SB), NOSPLIT, $0-48
+	MOVD sum+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD cols+40(FP), R3
+loop1:
+	CMP $32, R3
+	BLT done2
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	MOVD R1, R4
+	MOVD R2, R5
+	MOVD inv+24(FP), R6
+	MOVD cols+40(FP), R7
+	LSL $2, R7
+	MOVD rows+32(FP), R8
+next3:
+	VLD1R (R6), [V8.S4]
+	FMOVQ 0(R5), F9
+	WORD $0x6e28dd29 // fmul v9.4s, v9.4s, v8.4s
+	FMOVQ 0(R4), F10
+	WORD $0x4e29cd40 // fmla v0.4s, v10.4s, v9.4s
+	FMOVQ 16(R5), F9
+	WORD $0x6e28dd29 // fmul v9.4s, v9.4s, v8.4s
+	FMOVQ 16(R4), F10
+	WORD $0x4e29cd41 // fmla v1.4s, v10.4s, v9.4s
+	FMOVQ 32(R5), F9
+	WORD $0x6e28dd29 // fmul v9.4s, v9.4s, v8.4s
+	FMOVQ 32(R4), F10
+	WORD $0x4e29cd42 // fmla v2.4s, v10.4s, v9.4s
+	FMOVQ 48(R5), F9
+	WORD $0x6e28dd29 // fmul v9.4s, v9.4s, v8.4s
+	FMOVQ 48(R4), F10
+	WORD $0x4e29cd43 // fmla v3.4s, v10.4s, v9.4s
+	FMOVQ 64(R5), F9
+	WORD $0x6e28dd29 // fmul v9.4s, v9.4s, v8.4s
+	FMOVQ 64(R4), F10
+	WORD $0x4e29cd44 // fmla v4.4s, v10.4s, v9.4s
+	FMOVQ 80(R5), F9
+	WORD $0x6e28dd29 // fmul v9.4s, v9.4s, v8.4s
+	FMOVQ 80(R4), F10
+	WORD $0x4e29cd45 // fmla v5.4s, v10.4s, v9.4s
+	FMOVQ 96(R5), F9
+	WORD $0x6e28dd29 // fmul v9.4s, v9.4s, v8.4s
+	FMOVQ 96(R4), F10
+	WORD $0x4e29cd46 // fmla v6.4s, v10.4s, v9.4s
+	FMOVQ 112(R5), F9
+	WORD $0x6e28dd29 // fmul v9.4s, v9.4s, v8.4s
+	FMOVQ 112(R4), F10
+	WORD $0x4e29cd47 // fmla v7.4s, v10.4s, v9.4s
+	ADD R7, R4
+	ADD R7, R5
+	ADD $4, R6
+	SUBS $1, R8
+	BNE next3
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 16(R0)
+	FMOVQ F2, 32(R0)
+	FMOVQ F3, 48(R0)
+	FMOVQ F4, 64(R0)
+	FMOVQ F5, 80(R0)
+	FMOVQ F6, 96(R0)
+	FMOVQ F7, 112(R0)
+	ADD $128, R0
+	ADD $128, R1
+	ADD $128, R2
+	SUB $32, R3
+	B loop1
+done2:
+loop4:
+	CMP $8, R3
+	BLT done5
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	MOVD R1, R4
+	MOVD R2, R5
+	MOVD inv+24(FP), R6
+	MOVD cols+40(FP), R7
+	LSL $2, R7
+	MOVD rows+32(FP), R8
+next6:
+	VLD1R (R6), [V2.S4]
+	FMOVQ 0(R5), F3
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	FMOVQ 0(R4), F4
+	WORD $0x4e23cc80 // fmla v0.4s, v4.4s, v3.4s
+	FMOVQ 16(R5), F3
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	FMOVQ 16(R4), F4
+	WORD $0x4e23cc81 // fmla v1.4s, v4.4s, v3.4s
+	ADD R7, R4
+	ADD R7, R5
+	ADD $4, R6
+	SUBS $1, R8
+	BNE next6
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	ADD $32, R2
+	SUB $8, R3
+	B loop4
+done5:
+loop7:
+	CMP $4, R3
+	BLT done8
+	VEOR V0.B16, V0.B16, V0.B16
+	MOVD R1, R4
+	MOVD R2, R5
+	MOVD inv+24(FP), R6
+	MOVD cols+40(FP), R7
+	LSL $2, R7
+	MOVD rows+32(FP), R8
+next9:
+	VLD1R (R6), [V1.S4]
+	FMOVQ 0(R5), F2
+	WORD $0x6e21dc42 // fmul v2.4s, v2.4s, v1.4s
+	FMOVQ 0(R4), F3
+	WORD $0x4e22cc60 // fmla v0.4s, v3.4s, v2.4s
+	ADD R7, R4
+	ADD R7, R5
+	ADD $4, R6
+	SUBS $1, R8
+	BNE next9
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	SUB $4, R3
+	B loop7
+done8:
+loop10:
+	CMP $1, R3
+	BLT done11
+	VEOR V0.B16, V0.B16, V0.B16
+	MOVD R1, R4
+	MOVD R2, R5
+	MOVD inv+24(FP), R6
+	MOVD cols+40(FP), R7
+	LSL $2, R7
+	MOVD rows+32(FP), R8
+next12:
+	VLD1R (R6), [V1.S4]
+	FMOVS 0(R5), F2
+	WORD $0x6e21dc42 // fmul v2.4s, v2.4s, v1.4s
+	FMOVS 0(R4), F3
+	WORD $0x4e22cc60 // fmla v0.4s, v3.4s, v2.4s
+	ADD R7, R4
+	ADD R7, R5
+	ADD $4, R6
+	SUBS $1, R8
+	BNE next12
+	FMOVS F0, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	SUB $1, R3
+	B loop10
+done11:
+	RET
+
+// func layerNormNEON
+TEXT ·layerNormNEON(SB), NOSPLIT, $0-72
+	MOVD y+0(FP), R0
+	MOVD mean+8(FP), R1
+	MOVD inv+16(FP), R2
+	MOVD x+24(FP), R3
+	MOVD rows+48(FP), R4
+next1:
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVD R3, R5
+	FMOVS recip+64(FP), F4
+	VDUP V4.S[0], V4.S4
+	MOVD cols+56(FP), R6
+loop2:
+	CMP $16, R6
+	BLT done3
+	FMOVQ 0(R5), F5
+	WORD $0x4e25d400 // fadd v0.4s, v0.4s, v5.4s
+	FMOVQ 16(R5), F5
+	WORD $0x4e25d421 // fadd v1.4s, v1.4s, v5.4s
+	FMOVQ 32(R5), F5
+	WORD $0x4e25d442 // fadd v2.4s, v2.4s, v5.4s
+	FMOVQ 48(R5), F5
+	WORD $0x4e25d463 // fadd v3.4s, v3.4s, v5.4s
+	ADD $64, R5
+	SUB $16, R6
+	B loop2
+done3:
+loop4:
+	CMP $4, R6
+	BLT done5
+	FMOVQ 0(R5), F5
+	WORD $0x4e25d400 // fadd v0.4s, v0.4s, v5.4s
+	ADD $16, R5
+	SUB $4, R6
+	B loop4
+done5:
+loop6:
+	CMP $1, R6
+	BLT done7
+	FMOVS 0(R5), F5
+	WORD $0x4e25d400 // fadd v0.4s, v0.4s, v5.4s
+	ADD $4, R5
+	SUB $1, R6
+	B loop6
+done7:
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e24dc00 // fmul v0.4s, v0.4s, v4.4s
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	MOVD R3, R7
+	MOVD cols+56(FP), R8
+loop8:
+	CMP $16, R8
+	BLT done9
+	FMOVQ 0(R7), F13
+	WORD $0x4ea0d5ad // fsub v13.4s, v13.4s, v0.4s
+	WORD $0x4e2dd4a5 // fadd v5.4s, v5.4s, v13.4s
+	WORD $0x4e2dcda9 // fmla v9.4s, v13.4s, v13.4s
+	FMOVQ 16(R7), F13
+	WORD $0x4ea0d5ad // fsub v13.4s, v13.4s, v0.4s
+	WORD $0x4e2dd4c6 // fadd v6.4s, v6.4s, v13.4s
+	WORD $0x4e2dcdaa // fmla v10.4s, v13.4s, v13.4s
+	FMOVQ 32(R7), F13
+	WORD $0x4ea0d5ad // fsub v13.4s, v13.4s, v0.4s
+	WORD $0x4e2dd4e7 // fadd v7.4s, v7.4s, v13.4s
+	WORD $0x4e2dcdab // fmla v11.4s, v13.4s, v13.4s
+	FMOVQ 48(R7), F13
+	WORD $0x4ea0d5ad // fsub v13.4s, v13.4s, v0.4s
+	WORD $0x4e2dd508 // fadd v8.4s, v8.4s, v13.4s
+	WORD $0x4e2dcdac // fmla v12.4s, v13.4s, v13.4s
+	ADD $64, R7
+	SUB $16, R8
+	B loop8
+done9:
+loop10:
+	CMP $4, R8
+	BLT done11
+	FMOVQ 0(R7), F13
+	WORD $0x4ea0d5ad // fsub v13.4s, v13.4s, v0.4s
+	WORD $0x4e2dd4a5 // fadd v5.4s, v5.4s, v13.4s
+	WORD $0x4e2dcda9 // fmla v9.4s, v13.4s, v13.4s
+	ADD $16, R7
+	SUB $4, R8
+	B loop10
+done11:
+loop12:
+	CMP $1, R8
+	BLT done13
+	FMOVS 0(R7), F13
+	WORD $0x4ea0d5ad // fsub v13.4s, v13.4s, v0.4s
+	FMOVS F13, F13
+	WORD $0x4e2dd4a5 // fadd v5.4s, v5.4s, v13.4s
+	WORD $0x4e2dcda9 // fmla v9.4s, v13.4s, v13.4s
+	ADD $4, R7
+	SUB $1, R8
+	B loop12
+done13:
+	WORD $0x4e27d4a5 // fadd v5.4s, v5.4s, v7.4s
+	WORD $0x4e28d4c6 // fadd v6.4s, v6.4s, v8.4s
+	WORD $0x4e26d4a5 // fadd v5.4s, v5.4s, v6.4s
+	WORD $0x6e25d4a5 // faddp v5.4s, v5.4s, v5.4s
+	WORD $0x6e25d4a5 // faddp v5.4s, v5.4s, v5.4s
+	WORD $0x4e2bd529 // fadd v9.4s, v9.4s, v11.4s
+	WORD $0x4e2cd54a // fadd v10.4s, v10.4s, v12.4s
+	WORD $0x4e2ad529 // fadd v9.4s, v9.4s, v10.4s
+	WORD $0x6e29d529 // faddp v9.4s, v9.4s, v9.4s
+	WORD $0x6e29d529 // faddp v9.4s, v9.4s, v9.4s
+	WORD $0x6e24dca5 // fmul v5.4s, v5.4s, v4.4s
+	WORD $0x6e24dd29 // fmul v9.4s, v9.4s, v4.4s
+	WORD $0x4ea5cca9 // fmls v9.4s, v5.4s, v5.4s
+	VEOR V13.B16, V13.B16, V13.B16
+	WORD $0x4e2df529 // fmax v9.4s, v9.4s, v13.4s
+	FMOVS eps+68(FP), F14
+	VDUP V14.S[0], V14.S4
+	WORD $0x4e2ed529 // fadd v9.4s, v9.4s, v14.4s
+	WORD $0x6ea1f929 // fsqrt v9.4s, v9.4s
+	MOVD $0x3f800000, R9
+	VDUP R9, V15.S4
+	WORD $0x6e29fde9 // fdiv v9.4s, v15.4s, v9.4s
+	FMOVS F9, 0(R2)
+	MOVD R3, R9
+	MOVD R0, R10
+	MOVD gain+32(FP), R11
+	MOVD bias+40(FP), R12
+	MOVD cols+56(FP), R13
+loop14:
+	CMP $16, R13
+	BLT done15
+	FMOVQ 0(R9), F16
+	FMOVQ 0(R12), F17
+	WORD $0x4ea0d610 // fsub v16.4s, v16.4s, v0.4s
+	WORD $0x4ea5d610 // fsub v16.4s, v16.4s, v5.4s
+	WORD $0x6e29de10 // fmul v16.4s, v16.4s, v9.4s
+	FMOVQ 0(R11), F18
+	WORD $0x4e32ce11 // fmla v17.4s, v16.4s, v18.4s
+	FMOVQ F17, 0(R10)
+	FMOVQ 16(R9), F16
+	FMOVQ 16(R12), F17
+	WORD $0x4ea0d610 // fsub v16.4s, v16.4s, v0.4s
+	WORD $0x4ea5d610 // fsub v16.4s, v16.4s, v5.4s
+	WORD $0x6e29de10 // fmul v16.4s, v16.4s, v9.4s
+	FMOVQ 16(R11), F18
+	WORD $0x4e32ce11 // fmla v17.4s, v16.4s, v18.4s
+	FMOVQ F17, 16(R10)
+	FMOVQ 32(R9), F16
+	FMOVQ 32(R12), F17
+	WORD $0x4ea0d610 // fsub v16.4s, v16.4s, v0.4s
+	WORD $0x4ea5d610 // fsub v16.4s, v16.4s, v5.4s
+	WORD $0x6e29de10 // fmul v16.4s, v16.4s, v9.4s
+	FMOVQ 32(R11), F18
+	WORD $0x4e32ce11 // fmla v17.4s, v16.4s, v18.4s
+	FMOVQ F17, 32(R10)
+	FMOVQ 48(R9), F16
+	FMOVQ 48(R12), F17
+	WORD $0x4ea0d610 // fsub v16.4s, v16.4s, v0.4s
+	WORD $0x4ea5d610 // fsub v16.4s, v16.4s, v5.4s
+	WORD $0x6e29de10 // fmul v16.4s, v16.4s, v9.4s
+	FMOVQ 48(R11), F18
+	WORD $0x4e32ce11 // fmla v17.4s, v16.4s, v18.4s
+	FMOVQ F17, 48(R10)
+	ADD $64, R9
+	ADD $64, R10
+	ADD $64, R11
+	ADD $64, R12
+	SUB $16, R13
+	B loop14
+done15:
+loop16:
+	CMP $4, R13
+	BLT done17
+	FMOVQ 0(R9), F16
+	FMOVQ 0(R12), F17
+	WORD $0x4ea0d610 // fsub v16.4s, v16.4s, v0.4s
+	WORD $0x4ea5d610 // fsub v16.4s, v16.4s, v5.4s
+	WORD $0x6e29de10 // fmul v16.4s, v16.4s, v9.4s
+	FMOVQ 0(R11), F18
+	WORD $0x4e32ce11 // fmla v17.4s, v16.4s, v18.4s
+	FMOVQ F17, 0(R10)
+	ADD $16, R9
+	ADD $16, R10
+	ADD $16, R11
+	ADD $16, R12
+	SUB $4, R13
+	B loop16
+done17:
+loop18:
+	CMP $1, R13
+	BLT done19
+	FMOVS 0(R9), F16
+	FMOVS 0(R12), F17
+	WORD $0x4ea0d610 // fsub v16.4s, v16.4s, v0.4s
+	WORD $0x4ea5d610 // fsub v16.4s, v16.4s, v5.4s
+	WORD $0x6e29de10 // fmul v16.4s, v16.4s, v9.4s
+	FMOVS 0(R11), F18
+	WORD $0x4e32ce11 // fmla v17.4s, v16.4s, v18.4s
+	FMOVS F17, 0(R10)
+	ADD $4, R9
+	ADD $4, R10
+	ADD $4, R11
+	ADD $4, R12
+	SUB $1, R13
+	B loop18
+done19:
+	WORD $0x4e25d400 // fadd v0.4s, v0.4s, v5.4s
+	FMOVS F0, 0(R1)
+	ADD $4, R1
+	ADD $4, R2
+	MOVD cols+56(FP), R5
+	LSL $2, R5
+	ADD R5, R0
+	ADD R5, R3
+	SUBS $1, R4
+	BNE next1
+	RET
+
+// func layerNormGradNEON
+TEXT ·layerNormGradNEON(SB), NOSPLIT, $0-68
+	MOVD dx+0(FP), R0
+	MOVD dy+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD mean+32(FP), R3
+	MOVD inv+40(FP), R4
+	MOVD rows+48(FP), R5
+next1:
+	VLD1R (R3), [V0.S4]
+	VLD1R (R4), [V1.S4]
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	MOVD R1, R6
+	MOVD R2, R7
+	MOVD gain+24(FP), R8
+	MOVD cols+56(FP), R9
+loop2:
+	CMP $16, R9
+	BLT done3
+	FMOVQ 0(R6), F10
+	FMOVQ 0(R7), F11
+	WORD $0x4ea0d56b // fsub v11.4s, v11.4s, v0.4s
+	FMOVQ 0(R8), F12
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x4e2ad442 // fadd v2.4s, v2.4s, v10.4s
+	WORD $0x4e2bcd46 // fmla v6.4s, v10.4s, v11.4s
+	FMOVQ 16(R6), F10
+	FMOVQ 16(R7), F11
+	WORD $0x4ea0d56b // fsub v11.4s, v11.4s, v0.4s
+	FMOVQ 16(R8), F12
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x4e2ad463 // fadd v3.4s, v3.4s, v10.4s
+	WORD $0x4e2bcd47 // fmla v7.4s, v10.4s, v11.4s
+	FMOVQ 32(R6), F10
+	FMOVQ 32(R7), F11
+	WORD $0x4ea0d56b // fsub v11.4s, v11.4s, v0.4s
+	FMOVQ 32(R8), F12
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x4e2ad484 // fadd v4.4s, v4.4s, v10.4s
+	WORD $0x4e2bcd48 // fmla v8.4s, v10.4s, v11.4s
+	FMOVQ 48(R6), F10
+	FMOVQ 48(R7), F11
+	WORD $0x4ea0d56b // fsub v11.4s, v11.4s, v0.4s
+	FMOVQ 48(R8), F12
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x4e2ad4a5 // fadd v5.4s, v5.4s, v10.4s
+	WORD $0x4e2bcd49 // fmla v9.4s, v10.4s, v11.4s
+	ADD $64, R6
+	ADD $64, R7
+	ADD $64, R8
+	SUB $16, R9
+	B loop2
+done3:
+loop4:
+	CMP $4, R9
+	BLT done5
+	FMOVQ 0(R6), F10
+	FMOVQ 0(R7), F11
+	WORD $0x4ea0d56b // fsub v11.4s, v11.4s, v0.4s
+	FMOVQ 0(R8), F12
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x4e2ad442 // fadd v2.4s, v2.4s, v10.4s
+	WORD $0x4e2bcd46 // fmla v6.4s, v10.4s, v11.4s
+	ADD $16, R6
+	ADD $16, R7
+	ADD $16, R8
+	SUB $4, R9
+	B loop4
+done5:
+loop6:
+	CMP $1, R9
+	BLT done7
+	FMOVS 0(R6), F10
+	FMOVS 0(R7), F11
+	WORD $0x4ea0d56b // fsub v11.4s, v11.4s, v0.4s
+	FMOVS 0(R8), F12
+	WORD $0x6e2cdd4a // fmul v10.4s, v10.4s, v12.4s
+	WORD $0x4e2ad442 // fadd v2.4s, v2.4s, v10.4s
+	WORD $0x4e2bcd46 // fmla v6.4s, v10.4s, v11.4s
+	ADD $4, R6
+	ADD $4, R7
+	ADD $4, R8
+	SUB $1, R9
+	B loop6
+done7:
+	WORD $0x4e24d442 // fadd v2.4s, v2.4s, v4.4s
+	WORD $0x4e25d463 // fadd v3.4s, v3.4s, v5.4s
+	WORD $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	WORD $0x6e22d442 // faddp v2.4s, v2.4s, v2.4s
+	WORD $0x6e22d442 // faddp v2.4s, v2.4s, v2.4s
+	WORD $0x4e28d4c6 // fadd v6.4s, v6.4s, v8.4s
+	WORD $0x4e29d4e7 // fadd v7.4s, v7.4s, v9.4s
+	WORD $0x4e27d4c6 // fadd v6.4s, v6.4s, v7.4s
+	WORD $0x6e26d4c6 // faddp v6.4s, v6.4s, v6.4s
+	WORD $0x6e26d4c6 // faddp v6.4s, v6.4s, v6.4s
+	FMOVS recip+64(FP), F10
+	VDUP V10.S[0], V10.S4
+	WORD $0x6e2adc42 // fmul v2.4s, v2.4s, v10.4s
+	WORD $0x6e2adcc6 // fmul v6.4s, v6.4s, v10.4s
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	WORD $0x6e21dcc6 // fmul v6.4s, v6.4s, v1.4s
+	MOVD R0, R10
+	MOVD R1, R11
+	MOVD R2, R12
+	MOVD gain+24(FP), R13
+	MOVD cols+56(FP), R14
+loop8:
+	CMP $16, R14
+	BLT done9
+	FMOVQ 0(R11), F11
+	FMOVQ 0(R12), F12
+	FMOVQ 0(R10), F13
+	WORD $0x4ea0d58c // fsub v12.4s, v12.4s, v0.4s
+	FMOVQ 0(R13), F14
+	WORD $0x6e2edd6b // fmul v11.4s, v11.4s, v14.4s
+	WORD $0x4ea2d56b // fsub v11.4s, v11.4s, v2.4s
+	WORD $0x4ea6cd8b // fmls v11.4s, v12.4s, v6.4s
+	WORD $0x4e21cd6d // fmla v13.4s, v11.4s, v1.4s
+	FMOVQ F13, 0(R10)
+	FMOVQ 16(R11), F11
+	FMOVQ 16(R12), F12
+	FMOVQ 16(R10), F13
+	WORD $0x4ea0d58c // fsub v12.4s, v12.4s, v0.4s
+	FMOVQ 16(R13), F14
+	WORD $0x6e2edd6b // fmul v11.4s, v11.4s, v14.4s
+	WORD $0x4ea2d56b // fsub v11.4s, v11.4s, v2.4s
+	WORD $0x4ea6cd8b // fmls v11.4s, v12.4s, v6.4s
+	WORD $0x4e21cd6d // fmla v13.4s, v11.4s, v1.4s
+	FMOVQ F13, 16(R10)
+	FMOVQ 32(R11), F11
+	FMOVQ 32(R12), F12
+	FMOVQ 32(R10), F13
+	WORD $0x4ea0d58c // fsub v12.4s, v12.4s, v0.4s
+	FMOVQ 32(R13), F14
+	WORD $0x6e2edd6b // fmul v11.4s, v11.4s, v14.4s
+	WORD $0x4ea2d56b // fsub v11.4s, v11.4s, v2.4s
+	WORD $0x4ea6cd8b // fmls v11.4s, v12.4s, v6.4s
+	WORD $0x4e21cd6d // fmla v13.4s, v11.4s, v1.4s
+	FMOVQ F13, 32(R10)
+	FMOVQ 48(R11), F11
+	FMOVQ 48(R12), F12
+	FMOVQ 48(R10), F13
+	WORD $0x4ea0d58c // fsub v12.4s, v12.4s, v0.4s
+	FMOVQ 48(R13), F14
+	WORD $0x6e2edd6b // fmul v11.4s, v11.4s, v14.4s
+	WORD $0x4ea2d56b // fsub v11.4s, v11.4s, v2.4s
+	WORD $0x4ea6cd8b // fmls v11.4s, v12.4s, v6.4s
+	WORD $0x4e21cd6d // fmla v13.4s, v11.4s, v1.4s
+	FMOVQ F13, 48(R10)
+	ADD $64, R10
+	ADD $64, R11
+	ADD $64, R12
+	ADD $64, R13
+	SUB $16, R14
+	B loop8
+done9:
+loop10:
+	CMP $4, R14
+	BLT done11
+	FMOVQ 0(R11), F11
+	FMOVQ 0(R12), F12
+	FMOVQ 0(R10), F13
+	WORD $0x4ea0d58c // fsub v12.4s, v12.4s, v0.4s
+	FMOVQ 0(R13), F14
+	WORD $0x6e2edd6b // fmul v11.4s, v11.4s, v14.4s
+	WORD $0x4ea2d56b // fsub v11.4s, v11.4s, v2.4s
+	WORD $0x4ea6cd8b // fmls v11.4s, v12.4s, v6.4s
+	WORD $0x4e21cd6d // fmla v13.4s, v11.4s, v1.4s
+	FMOVQ F13, 0(R10)
+	ADD $16, R10
+	ADD $16, R11
+	ADD $16, R12
+	ADD $16, R13
+	SUB $4, R14
+	B loop10
+done11:
+loop12:
+	CMP $1, R14
+	BLT done13
+	FMOVS 0(R11), F11
+	FMOVS 0(R12), F12
+	FMOVS 0(R10), F13
+	WORD $0x4ea0d58c // fsub v12.4s, v12.4s, v0.4s
+	FMOVS 0(R13), F14
+	WORD $0x6e2edd6b // fmul v11.4s, v11.4s, v14.4s
+	WORD $0x4ea2d56b // fsub v11.4s, v11.4s, v2.4s
+	WORD $0x4ea6cd8b // fmls v11.4s, v12.4s, v6.4s
+	WORD $0x4e21cd6d // fmla v13.4s, v11.4s, v1.4s
+	FMOVS F13, 0(R10)
+	ADD $4, R10
+	ADD $4, R11
+	ADD $4, R12
+	ADD $4, R13
+	SUB $1, R14
+	B loop12
+done13:
+	ADD $4, R3
+	ADD $4, R4
+	MOVD cols+56(FP), R6
+	LSL $2, R6
+	ADD R6, R0
+	ADD R6, R1
+	ADD R6, R2
+	SUBS $1, R5
+	BNE next1
+	RET
+
+// func layerNormGainNEON
+TEXT ·layerNormGainNEON(SB), NOSPLIT, $0-64
+	MOVD gain+0(FP), R0
+	MOVD bias+8(FP), R1
+	MOVD dy+16(FP), R2
+	MOVD x+24(FP), R3
+	MOVD cols+56(FP), R4
+loop1:
+	CMP $16, R4
+	BLT done2
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	MOVD R2, R5
+	MOVD R3, R6
+	MOVD mean+32(FP), R7
+	MOVD inv+40(FP), R8
+	MOVD cols+56(FP), R9
+	LSL $2, R9
+	MOVD rows+48(FP), R10
+next3:
+	VLD1R (R7), [V8.S4]
+	VLD1R (R8), [V9.S4]
+	FMOVQ 0(R5), F10
+	FMOVQ 0(R6), F11
+	WORD $0x4ea8d56b // fsub v11.4s, v11.4s, v8.4s
+	WORD $0x6e29dd6b // fmul v11.4s, v11.4s, v9.4s
+	WORD $0x4e2bcd40 // fmla v0.4s, v10.4s, v11.4s
+	WORD $0x4e2ad484 // fadd v4.4s, v4.4s, v10.4s
+	FMOVQ 16(R5), F10
+	FMOVQ 16(R6), F11
+	WORD $0x4ea8d56b // fsub v11.4s, v11.4s, v8.4s
+	WORD $0x6e29dd6b // fmul v11.4s, v11.4s, v9.4s
+	WORD $0x4e2bcd41 // fmla v1.4s, v10.4s, v11.4s
+	WORD $0x4e2ad4a5 // fadd v5.4s, v5.4s, v10.4s
+	FMOVQ 32(R5), F10
+	FMOVQ 32(R6), F11
+	WORD $0x4ea8d56b // fsub v11.4s, v11.4s, v8.4s
+	WORD $0x6e29dd6b // fmul v11.4s, v11.4s, v9.4s
+	WORD $0x4e2bcd42 // fmla v2.4s, v10.4s, v11.4s
+	WORD $0x4e2ad4c6 // fadd v6.4s, v6.4s, v10.4s
+	FMOVQ 48(R5), F10
+	FMOVQ 48(R6), F11
+	WORD $0x4ea8d56b // fsub v11.4s, v11.4s, v8.4s
+	WORD $0x6e29dd6b // fmul v11.4s, v11.4s, v9.4s
+	WORD $0x4e2bcd43 // fmla v3.4s, v10.4s, v11.4s
+	WORD $0x4e2ad4e7 // fadd v7.4s, v7.4s, v10.4s
+	ADD R9, R5
+	ADD R9, R6
+	ADD $4, R7
+	ADD $4, R8
+	SUBS $1, R10
+	BNE next3
+	FMOVQ F0, 0(R0)
+	FMOVQ F4, 0(R1)
+	FMOVQ F1, 16(R0)
+	FMOVQ F5, 16(R1)
+	FMOVQ F2, 32(R0)
+	FMOVQ F6, 32(R1)
+	FMOVQ F3, 48(R0)
+	FMOVQ F7, 48(R1)
+	ADD $64, R0
+	ADD $64, R1
+	ADD $64, R2
+	ADD $64, R3
+	SUB $16, R4
+	B loop1
+done2:
+loop4:
+	CMP $8, R4
+	BLT done5
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVD R2, R5
+	MOVD R3, R6
+	MOVD mean+32(FP), R7
+	MOVD inv+40(FP), R8
+	MOVD cols+56(FP), R9
+	LSL $2, R9
+	MOVD rows+48(FP), R10
+next6:
+	VLD1R (R7), [V4.S4]
+	VLD1R (R8), [V5.S4]
+	FMOVQ 0(R5), F6
+	FMOVQ 0(R6), F7
+	WORD $0x4ea4d4e7 // fsub v7.4s, v7.4s, v4.4s
+	WORD $0x6e25dce7 // fmul v7.4s, v7.4s, v5.4s
+	WORD $0x4e27ccc0 // fmla v0.4s, v6.4s, v7.4s
+	WORD $0x4e26d442 // fadd v2.4s, v2.4s, v6.4s
+	FMOVQ 16(R5), F6
+	FMOVQ 16(R6), F7
+	WORD $0x4ea4d4e7 // fsub v7.4s, v7.4s, v4.4s
+	WORD $0x6e25dce7 // fmul v7.4s, v7.4s, v5.4s
+	WORD $0x4e27ccc1 // fmla v1.4s, v6.4s, v7.4s
+	WORD $0x4e26d463 // fadd v3.4s, v3.4s, v6.4s
+	ADD R9, R5
+	ADD R9, R6
+	ADD $4, R7
+	ADD $4, R8
+	SUBS $1, R10
+	BNE next6
+	FMOVQ F0, 0(R0)
+	FMOVQ F2, 0(R1)
+	FMOVQ F1, 16(R0)
+	FMOVQ F3, 16(R1)
+	ADD $32, R0
+	ADD $32, R1
+	ADD $32, R2
+	ADD $32, R3
+	SUB $8, R4
+	B loop4
+done5:
+loop7:
+	CMP $4, R4
+	BLT done8
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	MOVD R2, R5
+	MOVD R3, R6
+	MOVD mean+32(FP), R7
+	MOVD inv+40(FP), R8
+	MOVD cols+56(FP), R9
+	LSL $2, R9
+	MOVD rows+48(FP), R10
+next9:
+	VLD1R (R7), [V2.S4]
+	VLD1R (R8), [V3.S4]
+	FMOVQ 0(R5), F4
+	FMOVQ 0(R6), F5
+	WORD $0x4ea2d4a5 // fsub v5.4s, v5.4s, v2.4s
+	WORD $0x6e23dca5 // fmul v5.4s, v5.4s, v3.4s
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	WORD $0x4e24d421 // fadd v1.4s, v1.4s, v4.4s
+	ADD R9, R5
+	ADD R9, R6
+	ADD $4, R7
+	ADD $4, R8
+	SUBS $1, R10
+	BNE next9
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 0(R1)
+	ADD $16, R0
+	ADD $16, R1
+	ADD $16, R2
+	ADD $16, R3
+	SUB $4, R4
+	B loop7
+done8:
+loop10:
+	CMP $1, R4
+	BLT done11
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	MOVD R2, R5
+	MOVD R3, R6
+	MOVD mean+32(FP), R7
+	MOVD inv+40(FP), R8
+	MOVD cols+56(FP), R9
+	LSL $2, R9
+	MOVD rows+48(FP), R10
+next12:
+	VLD1R (R7), [V2.S4]
+	VLD1R (R8), [V3.S4]
+	FMOVS 0(R5), F4
+	FMOVS 0(R6), F5
+	WORD $0x4ea2d4a5 // fsub v5.4s, v5.4s, v2.4s
+	WORD $0x6e23dca5 // fmul v5.4s, v5.4s, v3.4s
+	WORD $0x4e25cc80 // fmla v0.4s, v4.4s, v5.4s
+	WORD $0x4e24d421 // fadd v1.4s, v1.4s, v4.4s
+	ADD R9, R5
+	ADD R9, R6
+	ADD $4, R7
+	ADD $4, R8
+	SUBS $1, R10
+	BNE next12
+	FMOVS F0, 0(R0)
+	FMOVS F1, 0(R1)
+	ADD $4, R0
+	ADD $4, R1
+	ADD $4, R2
+	ADD $4, R3
+	SUB $1, R4
+	B loop10
+done11:
+	RET
+
+// func sumRowsNEON
+TEXT ·sumRowsNEON(SB), NOSPLIT, $0-40
+	MOVD sum+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD cols+24(FP), R2
+loop1:
+	CMP $32, R2
+	BLT done2
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	MOVD R1, R3
+	MOVD stride+32(FP), R4
+	LSL $2, R4
+	MOVD rows+16(FP), R5
+next3:
+	FMOVQ 0(R3), F8
+	WORD $0x4e28d400 // fadd v0.4s, v0.4s, v8.4s
+	FMOVQ 16(R3), F8
+	WORD $0x4e28d421 // fadd v1.4s, v1.4s, v8.4s
+	FMOVQ 32(R3), F8
+	WORD $0x4e28d442 // fadd v2.4s, v2.4s, v8.4s
+	FMOVQ 48(R3), F8
+	WORD $0x4e28d463 // fadd v3.4s, v3.4s, v8.4s
+	FMOVQ 64(R3), F8
+	WORD $0x4e28d484 // fadd v4.4s, v4.4s, v8.4s
+	FMOVQ 80(R3), F8
+	WORD $0x4e28d4a5 // fadd v5.4s, v5.4s, v8.4s
+	FMOVQ 96(R3), F8
+	WORD $0x4e28d4c6 // fadd v6.4s, v6.4s, v8.4s
+	FMOVQ 112(R3), F8
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
+	ADD R4, R3
+	SUBS $1, R5
+	BNE next3
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 16(R0)
+	FMOVQ F2, 32(R0)
+	FMOVQ F3, 48(R0)
+	FMOVQ F4, 64(R0)
+	FMOVQ F5, 80(R0)
+	FMOVQ F6, 96(R0)
+	FMOVQ F7, 112(R0)
+	ADD $128, R0
+	ADD $128, R1
+	SUB $32, R2
+	B loop1
+done2:
+loop4:
+	CMP $8, R2
+	BLT done5
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	MOVD R1, R3
+	MOVD stride+32(FP), R4
+	LSL $2, R4
+	MOVD rows+16(FP), R5
+next6:
+	FMOVQ 0(R3), F2
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	FMOVQ 16(R3), F2
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	ADD R4, R3
+	SUBS $1, R5
+	BNE next6
+	FMOVQ F0, 0(R0)
+	FMOVQ F1, 16(R0)
+	ADD $32, R0
+	ADD $32, R1
+	SUB $8, R2
+	B loop4
+done5:
+loop7:
+	CMP $4, R2
+	BLT done8
+	VEOR V0.B16, V0.B16, V0.B16
+	MOVD R1, R3
+	MOVD stride+32(FP), R4
+	LSL $2, R4
+	MOVD rows+16(FP), R5
+next9:
+	FMOVQ 0(R3), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	ADD R4, R3
+	SUBS $1, R5
+	BNE next9
+	FMOVQ F0, 0(R0)
+	ADD $16, R0
+	ADD $16, R1
+	SUB $4, R2
+	B loop7
+done8:
+loop10:
+	CMP $1, R2
+	BLT done11
+	VEOR V0.B16, V0.B16, V0.B16
+	MOVD R1, R3
+	MOVD stride+32(FP), R4
+	LSL $2, R4
+	MOVD rows+16(FP), R5
+next12:
+	FMOVS 0(R3), F1
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	ADD R4, R3
+	SUBS $1, R5
+	BNE next12
+	FMOVS F0, 0(R0)
+	ADD $4, R0
+	ADD $4, R1
+	SUB $1, R2
+	B loop10
+done11:
+	RET
+
+// func rowDotsNEON
+TEXT ·rowDotsNEON(SB), NOSPLIT, $0-52
+	MOVD s+0(FP), R0
+	MOVD row+16(FP), R1
+	MOVD ld+24(FP), R2
+	MOVD n+40(FP), R3
+	FMOVS scale+48(FP), F0
+	VDUP V0.S[0], V0.S4
+	LSL $2, R2
+loop1:
+	CMP $4, R3
+	BLT done2
+	MOVD x+8(FP), R4
+	MOVD d+32(FP), R5
+	MOVD R1, R6
+	ADD R2<<0, R1, R7
+	ADD R2<<0, R7, R8
+	ADD R2<<0, R8, R9
+	ADD R2<<0, R9, R10
+	ADD R2<<2, R1, R11
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+loop3:
+	CMP $16, R5
+	BLT done4
+	FLDPQ 0(R4), (F9, F10)
+	FLDPQ 32(R4), (F11, F12)
+	FLDPQ 0(R6), (F13, F14)
+	FLDPQ 32(R6), (F15, F16)
+	WORD $0x4e29cda1 // fmla v1.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc2 // fmla v2.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde1 // fmla v1.4s, v15.4s, v11.4s
+	WORD $0x4e2cce02 // fmla v2.4s, v16.4s, v12.4s
+	ADD $64, R6
+	FLDPQ 0(R7), (F13, F14)
+	FLDPQ 32(R7), (F15, F16)
+	WORD $0x4e29cda3 // fmla v3.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc4 // fmla v4.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde3 // fmla v3.4s, v15.4s, v11.4s
+	WORD $0x4e2cce04 // fmla v4.4s, v16.4s, v12.4s
+	ADD $64, R7
+	FLDPQ 0(R8), (F13, F14)
+	FLDPQ 32(R8), (F15, F16)
+	WORD $0x4e29cda5 // fmla v5.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc6 // fmla v6.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde5 // fmla v5.4s, v15.4s, v11.4s
+	WORD $0x4e2cce06 // fmla v6.4s, v16.4s, v12.4s
+	ADD $64, R8
+	FLDPQ 0(R9), (F13, F14)
+	FLDPQ 32(R9), (F15, F16)
+	WORD $0x4e29cda7 // fmla v7.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc8 // fmla v8.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde7 // fmla v7.4s, v15.4s, v11.4s
+	WORD $0x4e2cce08 // fmla v8.4s, v16.4s, v12.4s
+	ADD $64, R9
+	ADD $64, R4
+	SUB $16, R5
+	B loop3
+done4:
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	WORD $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	WORD $0x4e26d4a5 // fadd v5.4s, v5.4s, v6.4s
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
+	WORD $0x6e23d421 // faddp v1.4s, v1.4s, v3.4s
+	WORD $0x6e27d4a5 // faddp v5.4s, v5.4s, v7.4s
+	WORD $0x6e25d421 // faddp v1.4s, v1.4s, v5.4s
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	ADD $16, R0
+	MOVD R11, R1
+	SUB $4, R3
+	B loop1
+done2:
+loop5:
+	CMP $1, R3
+	BLT done6
+	MOVD x+8(FP), R4
+	MOVD d+32(FP), R5
+	MOVD R1, R6
+	ADD R2<<0, R6, R7
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+loop7:
+	CMP $16, R5
+	BLT done8
+	FLDPQ 0(R4), (F3, F4)
+	FLDPQ 32(R4), (F5, F6)
+	FLDPQ 0(R6), (F7, F8)
+	FLDPQ 32(R6), (F9, F10)
+	WORD $0x4e23cce1 // fmla v1.4s, v7.4s, v3.4s
+	WORD $0x4e24cd02 // fmla v2.4s, v8.4s, v4.4s
+	WORD $0x4e25cd21 // fmla v1.4s, v9.4s, v5.4s
+	WORD $0x4e26cd42 // fmla v2.4s, v10.4s, v6.4s
+	ADD $64, R6
+	ADD $64, R4
+	SUB $16, R5
+	B loop7
+done8:
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVS F1, 0(R0)
+	ADD $4, R0
+	MOVD R7, R1
+	SUB $1, R3
+	B loop5
+done6:
+	RET
+
+// func rowMixNEON
+TEXT ·rowMixNEON(SB), NOSPLIT, $0-48
+	MOVD y+0(FP), R0
+	MOVD row+16(FP), R1
+	MOVD ld+24(FP), R2
+	MOVD d+32(FP), R3
+	LSL $2, R2
+loop1:
+	CMP $64, R3
+	BLT done2
+	MOVD p+8(FP), R4
+	MOVD R1, R5
+	MOVD n+40(FP), R6
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+next3:
+	FMOVS 0(R4), F16
+	FLDPQ 0(R5), (F17, F18)
+	FLDPQ 32(R5), (F19, F20)
+	WORD $0x4f901220 // fmla v0.4s, v17.4s, v16.s[0]
+	WORD $0x4f901241 // fmla v1.4s, v18.4s, v16.s[0]
+	WORD $0x4f901262 // fmla v2.4s, v19.4s, v16.s[0]
+	WORD $0x4f901283 // fmla v3.4s, v20.4s, v16.s[0]
+	FLDPQ 64(R5), (F17, F18)
+	FLDPQ 96(R5), (F19, F20)
+	WORD $0x4f901224 // fmla v4.4s, v17.4s, v16.s[0]
+	WORD $0x4f901245 // fmla v5.4s, v18.4s, v16.s[0]
+	WORD $0x4f901266 // fmla v6.4s, v19.4s, v16.s[0]
+	WORD $0x4f901287 // fmla v7.4s, v20.4s, v16.s[0]
+	FLDPQ 128(R5), (F17, F18)
+	FLDPQ 160(R5), (F19, F20)
+	WORD $0x4f901228 // fmla v8.4s, v17.4s, v16.s[0]
+	WORD $0x4f901249 // fmla v9.4s, v18.4s, v16.s[0]
+	WORD $0x4f90126a // fmla v10.4s, v19.4s, v16.s[0]
+	WORD $0x4f90128b // fmla v11.4s, v20.4s, v16.s[0]
+	FLDPQ 192(R5), (F17, F18)
+	FLDPQ 224(R5), (F19, F20)
+	WORD $0x4f90122c // fmla v12.4s, v17.4s, v16.s[0]
+	WORD $0x4f90124d // fmla v13.4s, v18.4s, v16.s[0]
+	WORD $0x4f90126e // fmla v14.4s, v19.4s, v16.s[0]
+	WORD $0x4f90128f // fmla v15.4s, v20.4s, v16.s[0]
+	ADD $4, R4
+	ADD R2, R5
+	SUBS $1, R6
+	BNE next3
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	FSTPQ (F4, F5), 64(R0)
+	FSTPQ (F6, F7), 96(R0)
+	FSTPQ (F8, F9), 128(R0)
+	FSTPQ (F10, F11), 160(R0)
+	FSTPQ (F12, F13), 192(R0)
+	FSTPQ (F14, F15), 224(R0)
+	ADD $256, R0
+	ADD $256, R1
+	SUB $64, R3
+	B loop1
+done2:
+loop4:
+	CMP $32, R3
+	BLT done5
+	MOVD p+8(FP), R4
+	MOVD R1, R5
+	MOVD n+40(FP), R6
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+next6:
+	FMOVS 0(R4), F8
+	FLDPQ 0(R5), (F9, F10)
+	FLDPQ 32(R5), (F11, F12)
+	WORD $0x4f881120 // fmla v0.4s, v9.4s, v8.s[0]
+	WORD $0x4f881141 // fmla v1.4s, v10.4s, v8.s[0]
+	WORD $0x4f881162 // fmla v2.4s, v11.4s, v8.s[0]
+	WORD $0x4f881183 // fmla v3.4s, v12.4s, v8.s[0]
+	FLDPQ 64(R5), (F9, F10)
+	FLDPQ 96(R5), (F11, F12)
+	WORD $0x4f881124 // fmla v4.4s, v9.4s, v8.s[0]
+	WORD $0x4f881145 // fmla v5.4s, v10.4s, v8.s[0]
+	WORD $0x4f881166 // fmla v6.4s, v11.4s, v8.s[0]
+	WORD $0x4f881187 // fmla v7.4s, v12.4s, v8.s[0]
+	ADD $4, R4
+	ADD R2, R5
+	SUBS $1, R6
+	BNE next6
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	FSTPQ (F4, F5), 64(R0)
+	FSTPQ (F6, F7), 96(R0)
+	ADD $128, R0
+	ADD $128, R1
+	SUB $32, R3
+	B loop4
+done5:
+loop7:
+	CMP $16, R3
+	BLT done8
+	MOVD p+8(FP), R4
+	MOVD R1, R5
+	MOVD n+40(FP), R6
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+next9:
+	FMOVS 0(R4), F4
+	FLDPQ 0(R5), (F5, F6)
+	FLDPQ 32(R5), (F7, F8)
+	WORD $0x4f8410a0 // fmla v0.4s, v5.4s, v4.s[0]
+	WORD $0x4f8410c1 // fmla v1.4s, v6.4s, v4.s[0]
+	WORD $0x4f8410e2 // fmla v2.4s, v7.4s, v4.s[0]
+	WORD $0x4f841103 // fmla v3.4s, v8.4s, v4.s[0]
+	ADD $4, R4
+	ADD R2, R5
+	SUBS $1, R6
+	BNE next9
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R3
+	B loop7
+done8:
+	RET
+
+// func rowDotsHalfNEON
+TEXT ·rowDotsHalfNEON(SB), NOSPLIT, $0-52
+	MOVD s+0(FP), R0
+	MOVD row+16(FP), R1
+	MOVD ld+24(FP), R2
+	MOVD n+40(FP), R3
+	FMOVS scale+48(FP), F0
+	VDUP V0.S[0], V0.S4
+	LSL $1, R2
+loop1:
+	CMP $4, R3
+	BLT done2
+	MOVD x+8(FP), R4
+	MOVD d+32(FP), R5
+	MOVD R1, R6
+	ADD R2<<0, R1, R7
+	ADD R2<<0, R7, R8
+	ADD R2<<0, R8, R9
+	ADD R2<<0, R9, R10
+	ADD R2<<2, R1, R11
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+loop3:
+	CMP $16, R5
+	BLT done4
+	FLDPQ 0(R4), (F9, F10)
+	FLDPQ 32(R4), (F11, F12)
+	FLDPQ 0(R6), (F13, F15)
+	WORD $0x4e2179ae // fcvtl2 v14.4s, v13.8h
+	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
+	WORD $0x4e2179f0 // fcvtl2 v16.4s, v15.8h
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
+	WORD $0x4e29cda1 // fmla v1.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc2 // fmla v2.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde1 // fmla v1.4s, v15.4s, v11.4s
+	WORD $0x4e2cce02 // fmla v2.4s, v16.4s, v12.4s
+	ADD $32, R6
+	FLDPQ 0(R7), (F13, F15)
+	WORD $0x4e2179ae // fcvtl2 v14.4s, v13.8h
+	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
+	WORD $0x4e2179f0 // fcvtl2 v16.4s, v15.8h
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
+	WORD $0x4e29cda3 // fmla v3.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc4 // fmla v4.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde3 // fmla v3.4s, v15.4s, v11.4s
+	WORD $0x4e2cce04 // fmla v4.4s, v16.4s, v12.4s
+	ADD $32, R7
+	FLDPQ 0(R8), (F13, F15)
+	WORD $0x4e2179ae // fcvtl2 v14.4s, v13.8h
+	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
+	WORD $0x4e2179f0 // fcvtl2 v16.4s, v15.8h
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
+	WORD $0x4e29cda5 // fmla v5.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc6 // fmla v6.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde5 // fmla v5.4s, v15.4s, v11.4s
+	WORD $0x4e2cce06 // fmla v6.4s, v16.4s, v12.4s
+	ADD $32, R8
+	FLDPQ 0(R9), (F13, F15)
+	WORD $0x4e2179ae // fcvtl2 v14.4s, v13.8h
+	WORD $0x0e2179ad // fcvtl v13.4s, v13.4h
+	WORD $0x4e2179f0 // fcvtl2 v16.4s, v15.8h
+	WORD $0x0e2179ef // fcvtl v15.4s, v15.4h
+	WORD $0x4e29cda7 // fmla v7.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc8 // fmla v8.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde7 // fmla v7.4s, v15.4s, v11.4s
+	WORD $0x4e2cce08 // fmla v8.4s, v16.4s, v12.4s
+	ADD $32, R9
+	ADD $64, R4
+	SUB $16, R5
+	B loop3
+done4:
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	WORD $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	WORD $0x4e26d4a5 // fadd v5.4s, v5.4s, v6.4s
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
+	WORD $0x6e23d421 // faddp v1.4s, v1.4s, v3.4s
+	WORD $0x6e27d4a5 // faddp v5.4s, v5.4s, v7.4s
+	WORD $0x6e25d421 // faddp v1.4s, v1.4s, v5.4s
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVQ F1, 0(R0)
+	ADD $16, R0
+	MOVD R11, R1
+	SUB $4, R3
+	B loop1
+done2:
+loop5:
+	CMP $1, R3
+	BLT done6
+	MOVD x+8(FP), R4
+	MOVD d+32(FP), R5
+	MOVD R1, R6
+	ADD R2<<0, R6, R7
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+loop7:
+	CMP $16, R5
+	BLT done8
+	FLDPQ 0(R4), (F3, F4)
+	FLDPQ 32(R4), (F5, F6)
+	FLDPQ 0(R6), (F7, F9)
+	WORD $0x4e2178e8 // fcvtl2 v8.4s, v7.8h
+	WORD $0x0e2178e7 // fcvtl v7.4s, v7.4h
+	WORD $0x4e21792a // fcvtl2 v10.4s, v9.8h
+	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
+	WORD $0x4e23cce1 // fmla v1.4s, v7.4s, v3.4s
+	WORD $0x4e24cd02 // fmla v2.4s, v8.4s, v4.4s
+	WORD $0x4e25cd21 // fmla v1.4s, v9.4s, v5.4s
+	WORD $0x4e26cd42 // fmla v2.4s, v10.4s, v6.4s
+	ADD $32, R6
+	ADD $64, R4
+	SUB $16, R5
+	B loop7
+done8:
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVS F1, 0(R0)
+	ADD $4, R0
+	MOVD R7, R1
+	SUB $1, R3
+	B loop5
+done6:
+	RET
+
+// func rowMixHalfNEON
+TEXT ·rowMixHalfNEON(SB), NOSPLIT, $0-48
+	MOVD y+0(FP), R0
+	MOVD row+16(FP), R1
+	MOVD ld+24(FP), R2
+	MOVD d+32(FP), R3
+	LSL $1, R2
+loop1:
+	CMP $64, R3
+	BLT done2
+	MOVD p+8(FP), R4
+	MOVD R1, R5
+	MOVD n+40(FP), R6
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+next3:
+	FMOVS 0(R4), F16
+	FLDPQ 0(R5), (F17, F19)
+	WORD $0x4e217a32 // fcvtl2 v18.4s, v17.8h
+	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
+	WORD $0x4e217a74 // fcvtl2 v20.4s, v19.8h
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4f901220 // fmla v0.4s, v17.4s, v16.s[0]
+	WORD $0x4f901241 // fmla v1.4s, v18.4s, v16.s[0]
+	WORD $0x4f901262 // fmla v2.4s, v19.4s, v16.s[0]
+	WORD $0x4f901283 // fmla v3.4s, v20.4s, v16.s[0]
+	FLDPQ 32(R5), (F17, F19)
+	WORD $0x4e217a32 // fcvtl2 v18.4s, v17.8h
+	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
+	WORD $0x4e217a74 // fcvtl2 v20.4s, v19.8h
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4f901224 // fmla v4.4s, v17.4s, v16.s[0]
+	WORD $0x4f901245 // fmla v5.4s, v18.4s, v16.s[0]
+	WORD $0x4f901266 // fmla v6.4s, v19.4s, v16.s[0]
+	WORD $0x4f901287 // fmla v7.4s, v20.4s, v16.s[0]
+	FLDPQ 64(R5), (F17, F19)
+	WORD $0x4e217a32 // fcvtl2 v18.4s, v17.8h
+	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
+	WORD $0x4e217a74 // fcvtl2 v20.4s, v19.8h
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4f901228 // fmla v8.4s, v17.4s, v16.s[0]
+	WORD $0x4f901249 // fmla v9.4s, v18.4s, v16.s[0]
+	WORD $0x4f90126a // fmla v10.4s, v19.4s, v16.s[0]
+	WORD $0x4f90128b // fmla v11.4s, v20.4s, v16.s[0]
+	FLDPQ 96(R5), (F17, F19)
+	WORD $0x4e217a32 // fcvtl2 v18.4s, v17.8h
+	WORD $0x0e217a31 // fcvtl v17.4s, v17.4h
+	WORD $0x4e217a74 // fcvtl2 v20.4s, v19.8h
+	WORD $0x0e217a73 // fcvtl v19.4s, v19.4h
+	WORD $0x4f90122c // fmla v12.4s, v17.4s, v16.s[0]
+	WORD $0x4f90124d // fmla v13.4s, v18.4s, v16.s[0]
+	WORD $0x4f90126e // fmla v14.4s, v19.4s, v16.s[0]
+	WORD $0x4f90128f // fmla v15.4s, v20.4s, v16.s[0]
+	ADD $4, R4
+	ADD R2, R5
+	SUBS $1, R6
+	BNE next3
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	FSTPQ (F4, F5), 64(R0)
+	FSTPQ (F6, F7), 96(R0)
+	FSTPQ (F8, F9), 128(R0)
+	FSTPQ (F10, F11), 160(R0)
+	FSTPQ (F12, F13), 192(R0)
+	FSTPQ (F14, F15), 224(R0)
+	ADD $256, R0
+	ADD $128, R1
+	SUB $64, R3
+	B loop1
+done2:
+loop4:
+	CMP $32, R3
+	BLT done5
+	MOVD p+8(FP), R4
+	MOVD R1, R5
+	MOVD n+40(FP), R6
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+next6:
+	FMOVS 0(R4), F8
+	FLDPQ 0(R5), (F9, F11)
+	WORD $0x4e21792a // fcvtl2 v10.4s, v9.8h
+	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
+	WORD $0x4e21796c // fcvtl2 v12.4s, v11.8h
+	WORD $0x0e21796b // fcvtl v11.4s, v11.4h
+	WORD $0x4f881120 // fmla v0.4s, v9.4s, v8.s[0]
+	WORD $0x4f881141 // fmla v1.4s, v10.4s, v8.s[0]
+	WORD $0x4f881162 // fmla v2.4s, v11.4s, v8.s[0]
+	WORD $0x4f881183 // fmla v3.4s, v12.4s, v8.s[0]
+	FLDPQ 32(R5), (F9, F11)
+	WORD $0x4e21792a // fcvtl2 v10.4s, v9.8h
+	WORD $0x0e217929 // fcvtl v9.4s, v9.4h
+	WORD $0x4e21796c // fcvtl2 v12.4s, v11.8h
+	WORD $0x0e21796b // fcvtl v11.4s, v11.4h
+	WORD $0x4f881124 // fmla v4.4s, v9.4s, v8.s[0]
+	WORD $0x4f881145 // fmla v5.4s, v10.4s, v8.s[0]
+	WORD $0x4f881166 // fmla v6.4s, v11.4s, v8.s[0]
+	WORD $0x4f881187 // fmla v7.4s, v12.4s, v8.s[0]
+	ADD $4, R4
+	ADD R2, R5
+	SUBS $1, R6
+	BNE next6
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	FSTPQ (F4, F5), 64(R0)
+	FSTPQ (F6, F7), 96(R0)
+	ADD $128, R0
+	ADD $64, R1
+	SUB $32, R3
+	B loop4
+done5:
+loop7:
+	CMP $16, R3
+	BLT done8
+	MOVD p+8(FP), R4
+	MOVD R1, R5
+	MOVD n+40(FP), R6
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+next9:
+	FMOVS 0(R4), F4
+	FLDPQ 0(R5), (F5, F7)
+	WORD $0x4e2178a6 // fcvtl2 v6.4s, v5.8h
+	WORD $0x0e2178a5 // fcvtl v5.4s, v5.4h
+	WORD $0x4e2178e8 // fcvtl2 v8.4s, v7.8h
+	WORD $0x0e2178e7 // fcvtl v7.4s, v7.4h
+	WORD $0x4f8410a0 // fmla v0.4s, v5.4s, v4.s[0]
+	WORD $0x4f8410c1 // fmla v1.4s, v6.4s, v4.s[0]
+	WORD $0x4f8410e2 // fmla v2.4s, v7.4s, v4.s[0]
+	WORD $0x4f841103 // fmla v3.4s, v8.4s, v4.s[0]
+	ADD $4, R4
+	ADD R2, R5
+	SUBS $1, R6
+	BNE next9
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	ADD $64, R0
+	ADD $32, R1
+	SUB $16, R3
+	B loop7
+done8:
+	RET
+
+// func rowDotsInt8NEON
+TEXT ·rowDotsInt8NEON(SB), NOSPLIT, $0-52
+	MOVD s+0(FP), R0
+	MOVD row+16(FP), R1
+	MOVD ld+24(FP), R2
+	MOVD n+40(FP), R3
+	FMOVS scale+48(FP), F0
+	VDUP V0.S[0], V0.S4
+loop1:
+	CMP $4, R3
+	BLT done2
+	MOVD x+8(FP), R4
+	MOVD d+32(FP), R5
+	MOVD R1, R6
+	ADD R2<<0, R1, R7
+	ADD R2<<0, R7, R8
+	ADD R2<<0, R8, R9
+	ADD R2<<0, R9, R10
+	ADD R2<<2, R1, R11
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+loop3:
+	CMP $16, R5
+	BLT done4
+	FLDPQ 0(R4), (F9, F10)
+	FLDPQ 32(R4), (F11, F12)
+	FMOVQ 0(R6), F13
+	WORD $0x4f08a5af // sxtl2 v15.8h, v13.16b
+	WORD $0x0f08a5ad // sxtl v13.8h, v13.8b
+	WORD $0x4f10a5ae // sxtl2 v14.4s, v13.8h
+	WORD $0x0f10a5ad // sxtl v13.4s, v13.4h
+	WORD $0x4f10a5f0 // sxtl2 v16.4s, v15.8h
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e29cda1 // fmla v1.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc2 // fmla v2.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde1 // fmla v1.4s, v15.4s, v11.4s
+	WORD $0x4e2cce02 // fmla v2.4s, v16.4s, v12.4s
+	ADD $16, R6
+	FMOVQ 0(R7), F13
+	WORD $0x4f08a5af // sxtl2 v15.8h, v13.16b
+	WORD $0x0f08a5ad // sxtl v13.8h, v13.8b
+	WORD $0x4f10a5ae // sxtl2 v14.4s, v13.8h
+	WORD $0x0f10a5ad // sxtl v13.4s, v13.4h
+	WORD $0x4f10a5f0 // sxtl2 v16.4s, v15.8h
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e29cda3 // fmla v3.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc4 // fmla v4.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde3 // fmla v3.4s, v15.4s, v11.4s
+	WORD $0x4e2cce04 // fmla v4.4s, v16.4s, v12.4s
+	ADD $16, R7
+	FMOVQ 0(R8), F13
+	WORD $0x4f08a5af // sxtl2 v15.8h, v13.16b
+	WORD $0x0f08a5ad // sxtl v13.8h, v13.8b
+	WORD $0x4f10a5ae // sxtl2 v14.4s, v13.8h
+	WORD $0x0f10a5ad // sxtl v13.4s, v13.4h
+	WORD $0x4f10a5f0 // sxtl2 v16.4s, v15.8h
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e29cda5 // fmla v5.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc6 // fmla v6.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde5 // fmla v5.4s, v15.4s, v11.4s
+	WORD $0x4e2cce06 // fmla v6.4s, v16.4s, v12.4s
+	ADD $16, R8
+	FMOVQ 0(R9), F13
+	WORD $0x4f08a5af // sxtl2 v15.8h, v13.16b
+	WORD $0x0f08a5ad // sxtl v13.8h, v13.8b
+	WORD $0x4f10a5ae // sxtl2 v14.4s, v13.8h
+	WORD $0x0f10a5ad // sxtl v13.4s, v13.4h
+	WORD $0x4f10a5f0 // sxtl2 v16.4s, v15.8h
+	WORD $0x0f10a5ef // sxtl v15.4s, v15.4h
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4e21d9ce // scvtf v14.4s, v14.4s
+	WORD $0x4e21d9ef // scvtf v15.4s, v15.4s
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	WORD $0x4e29cda7 // fmla v7.4s, v13.4s, v9.4s
+	WORD $0x4e2acdc8 // fmla v8.4s, v14.4s, v10.4s
+	WORD $0x4e2bcde7 // fmla v7.4s, v15.4s, v11.4s
+	WORD $0x4e2cce08 // fmla v8.4s, v16.4s, v12.4s
+	ADD $16, R9
+	ADD $64, R4
+	SUB $16, R5
+	B loop3
+done4:
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	WORD $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	WORD $0x4e26d4a5 // fadd v5.4s, v5.4s, v6.4s
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
+	WORD $0x6e23d421 // faddp v1.4s, v1.4s, v3.4s
+	WORD $0x6e27d4a5 // faddp v5.4s, v5.4s, v7.4s
+	WORD $0x6e25d421 // faddp v1.4s, v1.4s, v5.4s
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVS 0(R6), F9
+	VLD1 (R7), V9.S[1]
+	VLD1 (R8), V9.S[2]
+	VLD1 (R9), V9.S[3]
+	WORD $0x6e29dc21 // fmul v1.4s, v1.4s, v9.4s
+	FMOVQ F1, 0(R0)
+	ADD $16, R0
+	MOVD R11, R1
+	SUB $4, R3
+	B loop1
+done2:
+loop5:
+	CMP $1, R3
+	BLT done6
+	MOVD x+8(FP), R4
+	MOVD d+32(FP), R5
+	MOVD R1, R6
+	ADD R2<<0, R6, R7
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+loop7:
+	CMP $16, R5
+	BLT done8
+	FLDPQ 0(R4), (F3, F4)
+	FLDPQ 32(R4), (F5, F6)
+	FMOVQ 0(R6), F7
+	WORD $0x4f08a4e9 // sxtl2 v9.8h, v7.16b
+	WORD $0x0f08a4e7 // sxtl v7.8h, v7.8b
+	WORD $0x4f10a4e8 // sxtl2 v8.4s, v7.8h
+	WORD $0x0f10a4e7 // sxtl v7.4s, v7.4h
+	WORD $0x4f10a52a // sxtl2 v10.4s, v9.8h
+	WORD $0x0f10a529 // sxtl v9.4s, v9.4h
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e23cce1 // fmla v1.4s, v7.4s, v3.4s
+	WORD $0x4e24cd02 // fmla v2.4s, v8.4s, v4.4s
+	WORD $0x4e25cd21 // fmla v1.4s, v9.4s, v5.4s
+	WORD $0x4e26cd42 // fmla v2.4s, v10.4s, v6.4s
+	ADD $16, R6
+	ADD $64, R4
+	SUB $16, R5
+	B loop7
+done8:
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
+	WORD $0x6e20dc21 // fmul v1.4s, v1.4s, v0.4s
+	FMOVS 0(R6), F3
+	WORD $0x6e23dc21 // fmul v1.4s, v1.4s, v3.4s
+	FMOVS F1, 0(R0)
+	ADD $4, R0
+	MOVD R7, R1
+	SUB $1, R3
+	B loop5
+done6:
+	RET
+
+// func rowMixInt8NEON
+TEXT ·rowMixInt8NEON(SB), NOSPLIT, $0-48
+	MOVD y+0(FP), R0
+	MOVD row+16(FP), R1
+	MOVD ld+24(FP), R2
+	MOVD d+32(FP), R3
+	ADD R3<<0, R1, R4
+loop1:
+	CMP $64, R3
+	BLT done2
+	MOVD p+8(FP), R5
+	MOVD R1, R6
+	MOVD n+40(FP), R7
+	MOVD R4, R8
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+next3:
+	FMOVS 0(R5), F16
+	FMOVS 0(R8), F17
+	WORD $0x6e31de10 // fmul v16.4s, v16.4s, v17.4s
+	ADD R2, R8
+	FMOVQ 0(R6), F18
+	WORD $0x4f08a654 // sxtl2 v20.8h, v18.16b
+	WORD $0x0f08a652 // sxtl v18.8h, v18.8b
+	WORD $0x4f10a653 // sxtl2 v19.4s, v18.8h
+	WORD $0x0f10a652 // sxtl v18.4s, v18.4h
+	WORD $0x4f10a695 // sxtl2 v21.4s, v20.8h
+	WORD $0x0f10a694 // sxtl v20.4s, v20.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4f901240 // fmla v0.4s, v18.4s, v16.s[0]
+	WORD $0x4f901261 // fmla v1.4s, v19.4s, v16.s[0]
+	WORD $0x4f901282 // fmla v2.4s, v20.4s, v16.s[0]
+	WORD $0x4f9012a3 // fmla v3.4s, v21.4s, v16.s[0]
+	FMOVQ 16(R6), F18
+	WORD $0x4f08a654 // sxtl2 v20.8h, v18.16b
+	WORD $0x0f08a652 // sxtl v18.8h, v18.8b
+	WORD $0x4f10a653 // sxtl2 v19.4s, v18.8h
+	WORD $0x0f10a652 // sxtl v18.4s, v18.4h
+	WORD $0x4f10a695 // sxtl2 v21.4s, v20.8h
+	WORD $0x0f10a694 // sxtl v20.4s, v20.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4f901244 // fmla v4.4s, v18.4s, v16.s[0]
+	WORD $0x4f901265 // fmla v5.4s, v19.4s, v16.s[0]
+	WORD $0x4f901286 // fmla v6.4s, v20.4s, v16.s[0]
+	WORD $0x4f9012a7 // fmla v7.4s, v21.4s, v16.s[0]
+	FMOVQ 32(R6), F18
+	WORD $0x4f08a654 // sxtl2 v20.8h, v18.16b
+	WORD $0x0f08a652 // sxtl v18.8h, v18.8b
+	WORD $0x4f10a653 // sxtl2 v19.4s, v18.8h
+	WORD $0x0f10a652 // sxtl v18.4s, v18.4h
+	WORD $0x4f10a695 // sxtl2 v21.4s, v20.8h
+	WORD $0x0f10a694 // sxtl v20.4s, v20.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4f901248 // fmla v8.4s, v18.4s, v16.s[0]
+	WORD $0x4f901269 // fmla v9.4s, v19.4s, v16.s[0]
+	WORD $0x4f90128a // fmla v10.4s, v20.4s, v16.s[0]
+	WORD $0x4f9012ab // fmla v11.4s, v21.4s, v16.s[0]
+	FMOVQ 48(R6), F18
+	WORD $0x4f08a654 // sxtl2 v20.8h, v18.16b
+	WORD $0x0f08a652 // sxtl v18.8h, v18.8b
+	WORD $0x4f10a653 // sxtl2 v19.4s, v18.8h
+	WORD $0x0f10a652 // sxtl v18.4s, v18.4h
+	WORD $0x4f10a695 // sxtl2 v21.4s, v20.8h
+	WORD $0x0f10a694 // sxtl v20.4s, v20.4h
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x4f90124c // fmla v12.4s, v18.4s, v16.s[0]
+	WORD $0x4f90126d // fmla v13.4s, v19.4s, v16.s[0]
+	WORD $0x4f90128e // fmla v14.4s, v20.4s, v16.s[0]
+	WORD $0x4f9012af // fmla v15.4s, v21.4s, v16.s[0]
+	ADD $4, R5
+	ADD R2, R6
+	SUBS $1, R7
+	BNE next3
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	FSTPQ (F4, F5), 64(R0)
+	FSTPQ (F6, F7), 96(R0)
+	FSTPQ (F8, F9), 128(R0)
+	FSTPQ (F10, F11), 160(R0)
+	FSTPQ (F12, F13), 192(R0)
+	FSTPQ (F14, F15), 224(R0)
+	ADD $256, R0
+	ADD $64, R1
+	SUB $64, R3
+	B loop1
+done2:
+loop4:
+	CMP $32, R3
+	BLT done5
+	MOVD p+8(FP), R5
+	MOVD R1, R6
+	MOVD n+40(FP), R7
+	MOVD R4, R8
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+next6:
+	FMOVS 0(R5), F8
+	FMOVS 0(R8), F9
+	WORD $0x6e29dd08 // fmul v8.4s, v8.4s, v9.4s
+	ADD R2, R8
+	FMOVQ 0(R6), F10
+	WORD $0x4f08a54c // sxtl2 v12.8h, v10.16b
+	WORD $0x0f08a54a // sxtl v10.8h, v10.8b
+	WORD $0x4f10a54b // sxtl2 v11.4s, v10.8h
+	WORD $0x0f10a54a // sxtl v10.4s, v10.4h
+	WORD $0x4f10a58d // sxtl2 v13.4s, v12.8h
+	WORD $0x0f10a58c // sxtl v12.4s, v12.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f881140 // fmla v0.4s, v10.4s, v8.s[0]
+	WORD $0x4f881161 // fmla v1.4s, v11.4s, v8.s[0]
+	WORD $0x4f881182 // fmla v2.4s, v12.4s, v8.s[0]
+	WORD $0x4f8811a3 // fmla v3.4s, v13.4s, v8.s[0]
+	FMOVQ 16(R6), F10
+	WORD $0x4f08a54c // sxtl2 v12.8h, v10.16b
+	WORD $0x0f08a54a // sxtl v10.8h, v10.8b
+	WORD $0x4f10a54b // sxtl2 v11.4s, v10.8h
+	WORD $0x0f10a54a // sxtl v10.4s, v10.4h
+	WORD $0x4f10a58d // sxtl2 v13.4s, v12.8h
+	WORD $0x0f10a58c // sxtl v12.4s, v12.4h
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	WORD $0x4e21d98c // scvtf v12.4s, v12.4s
+	WORD $0x4e21d9ad // scvtf v13.4s, v13.4s
+	WORD $0x4f881144 // fmla v4.4s, v10.4s, v8.s[0]
+	WORD $0x4f881165 // fmla v5.4s, v11.4s, v8.s[0]
+	WORD $0x4f881186 // fmla v6.4s, v12.4s, v8.s[0]
+	WORD $0x4f8811a7 // fmla v7.4s, v13.4s, v8.s[0]
+	ADD $4, R5
+	ADD R2, R6
+	SUBS $1, R7
+	BNE next6
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	FSTPQ (F4, F5), 64(R0)
+	FSTPQ (F6, F7), 96(R0)
+	ADD $128, R0
+	ADD $32, R1
+	SUB $32, R3
+	B loop4
+done5:
+loop7:
+	CMP $16, R3
+	BLT done8
+	MOVD p+8(FP), R5
+	MOVD R1, R6
+	MOVD n+40(FP), R7
+	MOVD R4, R8
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+next9:
+	FMOVS 0(R5), F4
+	FMOVS 0(R8), F5
+	WORD $0x6e25dc84 // fmul v4.4s, v4.4s, v5.4s
+	ADD R2, R8
+	FMOVQ 0(R6), F6
+	WORD $0x4f08a4c8 // sxtl2 v8.8h, v6.16b
+	WORD $0x0f08a4c6 // sxtl v6.8h, v6.8b
+	WORD $0x4f10a4c7 // sxtl2 v7.4s, v6.8h
+	WORD $0x0f10a4c6 // sxtl v6.4s, v6.4h
+	WORD $0x4f10a509 // sxtl2 v9.4s, v8.8h
+	WORD $0x0f10a508 // sxtl v8.4s, v8.4h
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4f8410c0 // fmla v0.4s, v6.4s, v4.s[0]
+	WORD $0x4f8410e1 // fmla v1.4s, v7.4s, v4.s[0]
+	WORD $0x4f841102 // fmla v2.4s, v8.4s, v4.s[0]
+	WORD $0x4f841123 // fmla v3.4s, v9.4s, v4.s[0]
+	ADD $4, R5
+	ADD R2, R6
+	SUBS $1, R7
+	BNE next9
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	ADD $64, R0
+	ADD $16, R1
+	SUB $16, R3
+	B loop7
+done8:
+	RET
+
+// func widenNEON
+TEXT ·widenNEON(SB), NOSPLIT, $0-24
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+loop1:
+	CMP $16, R2
+	BLT done2
+	FLDPQ 0(R1), (F0, F2)
+	WORD $0x4e217801 // fcvtl2 v1.4s, v0.8h
+	WORD $0x0e217800 // fcvtl v0.4s, v0.4h
+	WORD $0x4e217843 // fcvtl2 v3.4s, v2.8h
+	WORD $0x0e217842 // fcvtl v2.4s, v2.4h
+	FSTPQ (F0, F1), 0(R0)
+	FSTPQ (F2, F3), 32(R0)
+	ADD $32, R1
+	ADD $64, R0
+	SUB $16, R2
+	B loop1
+done2:
+	RET
+
+// func narrowNEON
+TEXT ·narrowNEON(SB), NOSPLIT, $0-24
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+loop1:
+	CMP $16, R2
+	BLT done2
+	FLDPQ 0(R1), (F0, F1)
+	FLDPQ 32(R1), (F2, F3)
+	WORD $0x0e216800 // fcvtn v0.4h, v0.4s
+	WORD $0x4e216820 // fcvtn2 v0.8h, v1.4s
+	WORD $0x0e216842 // fcvtn v2.4h, v2.4s
+	WORD $0x4e216862 // fcvtn2 v2.8h, v3.4s
+	FSTPQ (F0, F2), 0(R0)
+	ADD $64, R1
+	ADD $32, R0
+	SUB $16, R2
+	B loop1
+done2:
+	RET

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -33,7 +33,7 @@ type rmsNorm struct {
 
 func (r rmsNorm) run(lo, hi int) {
 	n := r.cols
-	f := wide(r.d, rmsNormAVX512, rmsNormAVX2)
+	f := rmsNormRoutine[r.d.width()]
 	f(&r.y0[lo*n], &r.inv0[lo], &r.x0[lo*n], &r.g0[0], hi-lo, n, float32(1/float64(n)), r.eps)
 	for i := lo; i < hi; i++ {
 		if !squarable(r.inv0[i]) {
@@ -77,7 +77,7 @@ type rmsNormGrad struct {
 }
 
 func (r rmsNormGrad) run(lo, hi int) {
-	grad, sum := wide(r.d, rmsNormGradAVX512, rmsNormGradAVX2), wide(r.d, rmsNormGainAVX512, rmsNormGainAVX2)
+	grad, sum := rmsNormGradRoutine[r.d.width()], rmsNormGainRoutine[r.d.width()]
 	for b := lo; b < hi; b++ { // the second routine finds the block in cache
 		i, n := b*rowBlock, min(rowBlock, r.rows-b*rowBlock)
 		at := i * r.cols

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -14,14 +14,9 @@ func (d *Device) RoPE(y, x, table device.Mem, s device.RoPEShape) {
 		return
 	}
 	covers(s.Rows*s.Heads*s.Dim, y0, x0)
-	turn := ropeAVX2
-	switch {
-	case d.tier >= AVX512 && s.Acc:
-		turn = ropeAccAVX512
-	case d.tier >= AVX512:
-		turn = ropeAVX512
-	case s.Acc:
-		turn = ropeAccAVX2
+	turn := ropeRoutine[d.width()]
+	if s.Acc {
+		turn = ropeAccRoutine[d.width()]
 	}
 	sign, row := uint32(0), s.Heads*s.Dim
 	if s.Inverse {

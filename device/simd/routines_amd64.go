@@ -1,5 +1,7 @@
 package simd
 
+import "setun/device"
+
 // Routines come in two widths, 512 bits first: width is the index of the one to use.
 var (
 	copyPanelRoutine = [...]func(dst, src *float32, stride, rows int){copyPanelAVX512, copyPanelAVX2}
@@ -19,7 +21,62 @@ var (
 	encodeRoutine       = [...]func(q *int8, w *float32, n int, scale, top float32) uint32{encodeAVX512, encodeAVX2}
 	signsRoutine        = [...]func(q *int8, part *float64, w *float32, n int, cut float32) uint32{signsAVX512, signsAVX2}
 	lsqRoutine          = [...]func(part *float64, dq, w *float32, n int, scale, top float32){lsqAVX512, lsqAVX2}
+
+	addRoutine    = routine3{addAVX512, addAVX2}
+	mulRoutine    = routine3{mulAVX512, mulAVX2}
+	mulAddRoutine = routine3{mulAddAVX512, mulAddAVX2}
+	swigluRoutine = routine3{swigluAVX512, swigluAVX2}
+
+	adamwRoutine = [...]func(w, m, v, grad *float32, n int, scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32){
+		adamwAVX512, adamwAVX2}
+	narrowRoutine      = [...]func(y *uint16, x *float32, n int){narrowAVX512, narrowAVX2}
+	widenRoutine       = [...]func(y *float32, x *uint16, n int){widenAVX512, widenAVX2}
+	rowDotsHalfRoutine = [...]func(s, x *float32, row *uint16, ld, d, n int, scale float32){
+		rowDotsHalfAVX512, rowDotsHalfAVX2}
+	rowDotsInt8Routine = [...]func(s, x *float32, row *int8, ld, d, n int, scale float32){
+		rowDotsInt8AVX512, rowDotsInt8AVX2}
+	rowDotsRoutine          = [...]func(s, x, row *float32, ld, d, n int, scale float32){rowDotsAVX512, rowDotsAVX2}
+	rowMixHalfRoutine       = [...]func(y, p *float32, row *uint16, ld, d, n int){rowMixHalfAVX512, rowMixHalfAVX2}
+	rowMixInt8Routine       = [...]func(y, p *float32, row *int8, ld, d, n int){rowMixInt8AVX512, rowMixInt8AVX2}
+	rowMixRoutine           = [...]func(y, p, row *float32, ld, d, n int){rowMixAVX512, rowMixAVX2}
+	logSumExpRoutine        = [...]func(top, sum, x *float32, rows, cols int){logSumExpAVX512, logSumExpAVX2}
+	crossEntropyGradRoutine = [...]func(dx, lse, x *float32, targets *int32, rows, cols int, scale float32){
+		crossEntropyGradAVX512, crossEntropyGradAVX2}
+	swigluGradRoutine = [...]func(dg, du, dy, gate, u *float32, n int){swigluGradAVX512, swigluGradAVX2}
+	layerNormRoutine  = [...]func(y, mean, inv, x, gain, bias *float32, rows, cols int, recip, eps float32){
+		layerNormAVX512, layerNormAVX2}
+	layerNormGradRoutine = [...]func(dx, dy, x, gain, mean, inv *float32, rows, cols int, recip float32){
+		layerNormGradAVX512, layerNormGradAVX2}
+	layerNormGainRoutine = [...]func(gain, bias, dy, x, mean, inv *float32, rows, cols int){
+		layerNormGainAVX512, layerNormGainAVX2}
+	rmsNormRoutine = [...]func(y, inv, x, gain *float32, rows, cols int, recip, eps float32){
+		rmsNormAVX512, rmsNormAVX2}
+	rmsNormGradRoutine = [...]func(dx, dy, x, gain, inv *float32, rows, cols int, recip float32){
+		rmsNormGradAVX512, rmsNormGradAVX2}
+	rmsNormGainRoutine = [...]func(sum, dy, x, inv *float32, rows, cols int){
+		rmsNormGainAVX512, rmsNormGainAVX2}
+	ropeRoutine        = [...]func(y, x, table *float32, heads, half int, sign uint32){ropeAVX512, ropeAVX2}
+	ropeAccRoutine     = [...]func(y, x, table *float32, heads, half int, sign uint32){ropeAccAVX512, ropeAccAVX2}
+	sumRowsRoutine     = [...]func(sum, x *float32, rows, cols, stride int){sumRowsAVX512, sumRowsAVX2}
+	softmaxRoutine     = [...]func(y, x *float32, rows, cols int){softmaxAVX512, softmaxAVX2}
+	softmaxGradRoutine = [...]func(dx, dy, y *float32, rows, cols int){softmaxGradAVX512, softmaxGradAVX2}
 )
+
+const widths = 2
+
+// activations holds f and d += dy * f' of each activation.
+var activations = [...]struct {
+	value routine2
+	slope routine3
+}{
+	device.SiLU:    {routine2{siluAVX512, siluAVX2}, routine3{siluGradAVX512, siluGradAVX2}},
+	device.ReLU:    {routine2{reluAVX512, reluAVX2}, routine3{reluGradAVX512, reluGradAVX2}},
+	device.ReLU2:   {routine2{relu2AVX512, relu2AVX2}, routine3{relu2GradAVX512, relu2GradAVX2}},
+	device.GELU:    {routine2{geluAVX512, geluAVX2}, routine3{geluGradAVX512, geluGradAVX2}},
+	device.Sigmoid: {routine2{sigmoidAVX512, sigmoidAVX2}, routine3{sigmoidGradAVX512, sigmoidGradAVX2}},
+	device.Tanh:    {routine2{tanhAVX512, tanhAVX2}, routine3{tanhGradAVX512, tanhGradAVX2}},
+	device.Exp:     {routine2{expAVX512, expAVX2}, routine3{expGradAVX512, expGradAVX2}},
+}
 
 // codeOffset makes the codes of B unsigned.
 const codeOffset = 128
@@ -36,14 +93,6 @@ func (d *Device) width() int {
 		return 0
 	}
 	return 1
-}
-
-// wide is the routine of the device's width.
-func wide[F any](d *Device, avx512, avx2 F) F {
-	if d.tier >= AVX512 {
-		return avx512
-	}
-	return avx2
 }
 
 func turn8(dst *float32, ds int, src *float32, ss, n int) { turn8xAVX2(dst, ds, src, ss, n) }

@@ -24,7 +24,57 @@ var (
 	encodeRoutine       = [...]func(q *int8, w *float32, n int, scale, top float32) uint32{encodeNEON}
 	signsRoutine        = [...]func(q *int8, part *float64, w *float32, n int, cut float32) uint32{signsNEON}
 	lsqRoutine          = [...]func(part *float64, dq, w *float32, n int, scale, top float32){lsqNEON}
+
+	addRoutine    = routine3{addNEON}
+	mulRoutine    = routine3{mulNEON}
+	mulAddRoutine = routine3{mulAddNEON}
+	swigluRoutine = routine3{swigluNEON}
+
+	adamwRoutine = [...]func(w, m, v, grad *float32, n int, scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32){
+		adamwNEON}
+	narrowRoutine           = [...]func(y *uint16, x *float32, n int){narrowNEON}
+	widenRoutine            = [...]func(y *float32, x *uint16, n int){widenNEON}
+	rowDotsHalfRoutine      = [...]func(s, x *float32, row *uint16, ld, d, n int, scale float32){rowDotsHalfNEON}
+	rowDotsInt8Routine      = [...]func(s, x *float32, row *int8, ld, d, n int, scale float32){rowDotsInt8NEON}
+	rowDotsRoutine          = [...]func(s, x, row *float32, ld, d, n int, scale float32){rowDotsNEON}
+	rowMixHalfRoutine       = [...]func(y, p *float32, row *uint16, ld, d, n int){rowMixHalfNEON}
+	rowMixInt8Routine       = [...]func(y, p *float32, row *int8, ld, d, n int){rowMixInt8NEON}
+	rowMixRoutine           = [...]func(y, p, row *float32, ld, d, n int){rowMixNEON}
+	logSumExpRoutine        = [...]func(top, sum, x *float32, rows, cols int){logSumExpNEON}
+	crossEntropyGradRoutine = [...]func(dx, lse, x *float32, targets *int32, rows, cols int, scale float32){
+		crossEntropyGradNEON}
+	swigluGradRoutine = [...]func(dg, du, dy, gate, u *float32, n int){swigluGradNEON}
+	layerNormRoutine  = [...]func(y, mean, inv, x, gain, bias *float32, rows, cols int, recip, eps float32){
+		layerNormNEON}
+	layerNormGradRoutine = [...]func(dx, dy, x, gain, mean, inv *float32, rows, cols int, recip float32){
+		layerNormGradNEON}
+	layerNormGainRoutine = [...]func(gain, bias, dy, x, mean, inv *float32, rows, cols int){layerNormGainNEON}
+	rmsNormRoutine       = [...]func(y, inv, x, gain *float32, rows, cols int, recip, eps float32){rmsNormNEON}
+	rmsNormGradRoutine   = [...]func(dx, dy, x, gain, inv *float32, rows, cols int, recip float32){
+		rmsNormGradNEON}
+	rmsNormGainRoutine = [...]func(sum, dy, x, inv *float32, rows, cols int){rmsNormGainNEON}
+	ropeRoutine        = [...]func(y, x, table *float32, heads, half int, sign uint32){ropeNEON}
+	ropeAccRoutine     = [...]func(y, x, table *float32, heads, half int, sign uint32){ropeAccNEON}
+	sumRowsRoutine     = [...]func(sum, x *float32, rows, cols, stride int){sumRowsNEON}
+	softmaxRoutine     = [...]func(y, x *float32, rows, cols int){softmaxNEON}
+	softmaxGradRoutine = [...]func(dx, dy, y *float32, rows, cols int){softmaxGradNEON}
 )
+
+const widths = 1
+
+// activations holds f and d += dy * f' of each activation.
+var activations = [...]struct {
+	value routine2
+	slope routine3
+}{
+	device.SiLU:    {routine2{siluNEON}, routine3{siluGradNEON}},
+	device.ReLU:    {routine2{reluNEON}, routine3{reluGradNEON}},
+	device.ReLU2:   {routine2{relu2NEON}, routine3{relu2GradNEON}},
+	device.GELU:    {routine2{geluNEON}, routine3{geluGradNEON}},
+	device.Sigmoid: {routine2{sigmoidNEON}, routine3{sigmoidGradNEON}},
+	device.Tanh:    {routine2{tanhNEON}, routine3{tanhGradNEON}},
+	device.Exp:     {routine2{expNEON}, routine3{expGradNEON}},
+}
 
 // codeOffset: SDOT multiplies signed codes.
 const codeOffset = 0
@@ -45,10 +95,6 @@ func turn8(dst *float32, ds int, src *float32, ss, n int) { turn8xNEON(dst, ds, 
 
 // product computes g on all threads; bfloat16 would be no faster.
 func (d *Device) product(g gemm, _ device.Math, threads int) { d.multiply(g, threads) }
-
-func (d *Device) gemmHalf(c, a, b, bias device.Mem, s device.GemmShape) {
-	d.Device.Gemm(c, a, b, bias, s)
-}
 
 // tile computes the next rows and says how many.
 func (t *tiler) tile(a, c *float32, m, n int) int {

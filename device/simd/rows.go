@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -39,7 +39,7 @@ type sumRows struct {
 }
 
 func (r sumRows) sum(lo, hi int) {
-	f := wide(r.d, sumRowsAVX512, sumRowsAVX2)
+	f := sumRowsRoutine[r.d.width()]
 	for i := lo; i < hi; i++ {
 		j, b, g := i%r.strips*stripCols, i/r.strips%r.blocks, i/r.strips/r.blocks
 		at, n := g*r.rows+b*rowBlock, min(rowBlock, r.rows-b*rowBlock)
@@ -56,7 +56,7 @@ func (r sumRows) add(lo, hi int) {
 
 // addSum: y += alpha * the sum of the rows of part, which it overwrites.
 func (d *Device) addSum(y []float32, alpha float32, part []float32) {
-	cols, sum := len(y), wide(d, sumRowsAVX512, sumRowsAVX2)
+	cols, sum := len(y), sumRowsRoutine[d.width()]
 	for rows := len(part) / cols; rows > 1; rows = ceil(rows, rowBlock) {
 		for b := 0; b*rowBlock < rows; b++ {
 			sum(&part[b*cols], &part[b*rowBlock*cols], min(rowBlock, rows-b*rowBlock), cols, cols)

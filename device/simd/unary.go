@@ -1,22 +1,8 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
 import "setun/device"
-
-// activations holds f and d += dy * f' of each activation.
-var activations = [...]struct {
-	value routine2
-	slope routine3
-}{
-	device.SiLU:    {routine2{siluAVX512, siluAVX2}, routine3{siluGradAVX512, siluGradAVX2}},
-	device.ReLU:    {routine2{reluAVX512, reluAVX2}, routine3{reluGradAVX512, reluGradAVX2}},
-	device.ReLU2:   {routine2{relu2AVX512, relu2AVX2}, routine3{relu2GradAVX512, relu2GradAVX2}},
-	device.GELU:    {routine2{geluAVX512, geluAVX2}, routine3{geluGradAVX512, geluGradAVX2}},
-	device.Sigmoid: {routine2{sigmoidAVX512, sigmoidAVX2}, routine3{sigmoidGradAVX512, sigmoidGradAVX2}},
-	device.Tanh:    {routine2{tanhAVX512, tanhAVX2}, routine3{tanhGradAVX512, tanhGradAVX2}},
-	device.Exp:     {routine2{expAVX512, expAVX2}, routine3{expGradAVX512, expGradAVX2}},
-}
 
 func (d *Device) Unary(f device.UnaryOp, dst, x device.Mem) {
 	if d.tier == None {

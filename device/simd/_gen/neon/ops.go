@@ -80,6 +80,7 @@ var (
 	sub  = three("sub", s4, 1, 0, 0b10000)
 	addp = three("addp", s4, 0, 0, 0b10111)
 	umax = three("umax", s4, 1, 0, 0b01100)
+	smax = three("smax", s4, 0, 0, 0b01100)
 
 	fmax  = three("fmax", f4, 0, 0, 0b11110)
 	fmin  = three("fmin", f4, 0, 1, 0b11110)
@@ -155,3 +156,22 @@ var (
 func addv(d, n V)   { op(0x4eb1b800|uint32(n)<<5|uint32(d), "addv s%d, v%d.4s", d, n) }
 func umaxv(d, n V)  { op(0x6eb0a800|uint32(n)<<5|uint32(d), "umaxv s%d, v%d.4s", d, n) }
 func faddpD(d, n V) { op(0x7e70d800|uint32(n)<<5|uint32(d), "faddp d%d, v%d.2d", d, n) }
+
+var (
+	fmaxnm = three("fmaxnm", f4, 0, 0, 0b11000) // the number, of a number and a NaN
+
+	fneg  = two("fneg", f4, 1, 1, 0b01111)
+	fsqrt = two("fsqrt", f4, 1, 1, 0b11111)
+
+	fcvtlH = change("fcvtl", 0x0e217800, "4s", "4h", true)
+	fcvtnH = change("fcvtn", 0x0e216800, "4h", "4s", false)
+)
+
+func fmaxnmv(d, n V) { op(0x6e30c800|uint32(n)<<5|uint32(d), "fmaxnmv s%d, v%d.4s", d, n) }
+
+func fmulLane(d, n, m V, i int) {
+	op(0x4f809000|uint32(i&1)<<21|uint32(i>>1)<<11|uint32(m)<<16|uint32(n)<<5|uint32(d), "fmul v%d.4s, v%d.4s, v%d.s[%d]",
+		d, n, m, i)
+}
+
+func copyV(d, n V) { orr(d, n, n) }
