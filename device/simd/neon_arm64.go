@@ -219,17 +219,20 @@ func gradRowScaledNEON(q *int8, x, ws *float32, n int, s float32) int32
 //go:noescape
 func gradColMaxNEON(top, x *float32, ld int, xs *float32, n int)
 
-// gradColNEON: dst[j/48*stride+4*(j%48)+i] = roundEven(x[i*ld+j]*xs[i]*s[j]), i < 4, j < n, 0 beyond n in its block; sum[j] += the sum over i
+// gradColNEON: dst[j/48*stride+4*(j%48)+i] = roundEven(x[i*ld+j]*xs[i]*s[j]), i < 4, j < n, 0 beyond n in its block;
+// sum[j] += the sum over i
 //
 //go:noescape
 func gradColNEON(dst *int8, stride int, sum *int32, x *float32, ld int, xs, s *float32, n int)
 
-// packed1NEON: y[i,j] = float32(comp[i] + sum x[i,:]*(panel[j,:]+1)) * xs[i] * ws[j], + bias[j] unless that is nil, i < 1, j < cols <= 32
+// packed1NEON: y[i,j] = float32(comp[i] + sum x[i,:]*(panel[j,:]+1)) * xs[i] * ws[j], + bias[j] unless that is nil,
+// i < 1, j < cols <= 32
 //
 //go:noescape
 func packed1NEON(y *float32, ldy int, x *int8, ldx int, panel *uint8, blocks int, comp *int32, xs, ws, bias *float32, cols int)
 
-// packed4NEON: y[i,j] = float32(comp[i] + sum x[i,:]*(panel[j,:]+1)) * xs[i] * ws[j], + bias[j] unless that is nil, i < 4, j < cols <= 16; j are 16 rows of a panel
+// packed4NEON: y[i,j] = float32(comp[i] + sum x[i,:]*(panel[j,:]+1)) * xs[i] * ws[j], + bias[j] unless that is nil,
+// i < 4, j < cols <= 16; j are 16 rows of a panel
 //
 //go:noescape
 func packed4NEON(y *float32, ldy int, x *int8, ldx int, panel *uint8, blocks int, comp *int32, xs, ws, bias *float32, cols int)

@@ -11,9 +11,10 @@ import (
 	"setun/internal/scratch"
 )
 
-// The quantized products are exact: VPDPBUSD sums four codes a lane in int32 (VPMADDWD in the lower tiers, SDOT on arm64).
-// Operand A has rows, B columns; B is packed in panels, with codeOffset added to its codes. Every product takes two parallel loops: one
-// prepares both operands, one multiplies, whole sums at a time, and scales them on the way to memory.
+// The quantized products are exact: VPDPBUSD sums four codes a lane in int32 (VPMADDWD in the lower tiers, SDOT on
+// arm64). Operand A has rows, B columns; B is packed in panels, with codeOffset added to its codes. Every product takes
+// two parallel loops: one prepares both operands, one multiplies, whole sums at a time, and scales them on the way to
+// memory.
 const (
 	panelCols = 64
 	blockRows = 48 // rows of A a task: a multiple of every tile's
@@ -55,7 +56,8 @@ func (d *Device) QLinear(y, xq, xs, codes, ws, bias device.Mem, m, n, k int) {
 }
 
 func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math device.Math, acc bool) {
-	if d.tier == None || math == device.MathInt8 && !d.dots() || m <= 0 || n <= 0 || k <= 0 || dx.IsZero() || ws.Len() == 0 {
+	if d.tier == None || math == device.MathInt8 && !d.dots() || m <= 0 || n <= 0 || k <= 0 || dx.IsZero() ||
+		ws.Len() == 0 {
 		d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, math, acc)
 		return
 	}

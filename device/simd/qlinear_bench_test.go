@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -57,11 +57,11 @@ func newLayer(d *Device, m, n, k int) layer {
 
 // BenchmarkTile is the bare kernel on operands in cache.
 func BenchmarkTile(b *testing.B) {
-	if best < VNNI {
-		b.Skip("needs VNNI")
+	if best < VNNI && best != NEON || !NewTier(1, best).dots() {
+		b.Skip("needs VNNI or SDOT")
 	}
 	for _, k := range []int{256, 384, 768, 1152, 2048, 4096} {
-		d := NewTier(1, VNNI)
+		d := NewTier(1, min(best, VNNI))
 		p := d.newQProduct(blockRows, panelCols, k)
 		p.ownA()
 		p.columnScale(one)

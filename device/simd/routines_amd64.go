@@ -14,20 +14,22 @@ var (
 		gradColAVX512, gradColAVX2}
 
 	quantizeRowsRoutine = [...]func(q *int8, scale, x *float32, rows, cols int){quantizeRowsAVX512, quantizeRowsAVX2}
-	dequantizeRoutine   = [...]func(y *float32, q *int8, scale *float32, rows, cols, step int){dequantizeAVX512, dequantizeAVX2}
-	sumAbsRoutine       = [...]func(part *float64, x *float32, n int){sumAbsAVX512, sumAbsAVX2}
-	sumSquaresRoutine   = [...]func(part *float64, x *float32, n int){sumSquaresAVX512, sumSquaresAVX2}
-	ternaryRoutine      = [...]func(q *int8, w *float32, n int, cut1, cut2 float32) uint32{ternaryAVX512, ternaryAVX2}
-	encodeRoutine       = [...]func(q *int8, w *float32, n int, scale, top float32) uint32{encodeAVX512, encodeAVX2}
-	signsRoutine        = [...]func(q *int8, part *float64, w *float32, n int, cut float32) uint32{signsAVX512, signsAVX2}
-	lsqRoutine          = [...]func(part *float64, dq, w *float32, n int, scale, top float32){lsqAVX512, lsqAVX2}
+	dequantizeRoutine   = [...]func(y *float32, q *int8, scale *float32, rows, cols, step int){
+		dequantizeAVX512, dequantizeAVX2}
+	sumAbsRoutine     = [...]func(part *float64, x *float32, n int){sumAbsAVX512, sumAbsAVX2}
+	sumSquaresRoutine = [...]func(part *float64, x *float32, n int){sumSquaresAVX512, sumSquaresAVX2}
+	ternaryRoutine    = [...]func(q *int8, w *float32, n int, cut1, cut2 float32) uint32{ternaryAVX512, ternaryAVX2}
+	encodeRoutine     = [...]func(q *int8, w *float32, n int, scale, top float32) uint32{encodeAVX512, encodeAVX2}
+	signsRoutine      = [...]func(q *int8, part *float64, w *float32, n int, cut float32) uint32{signsAVX512, signsAVX2}
+	lsqRoutine        = [...]func(part *float64, dq, w *float32, n int, scale, top float32){lsqAVX512, lsqAVX2}
 
 	addRoutine    = routine3{addAVX512, addAVX2}
 	mulRoutine    = routine3{mulAVX512, mulAVX2}
 	mulAddRoutine = routine3{mulAddAVX512, mulAddAVX2}
 	swigluRoutine = routine3{swigluAVX512, swigluAVX2}
 
-	adamwRoutine = [...]func(w, m, v, grad *float32, n int, scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32){
+	adamwRoutine = [...]func(w, m, v, grad *float32, n int,
+		scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32){
 		adamwAVX512, adamwAVX2}
 	narrowRoutine      = [...]func(y *uint16, x *float32, n int){narrowAVX512, narrowAVX2}
 	widenRoutine       = [...]func(y *float32, x *uint16, n int){widenAVX512, widenAVX2}

@@ -14,7 +14,8 @@ var (
 	dots2x4Routine   = [...]dotsFunc{dots2x4NEON}
 
 	gradColMaxRoutine = [...]func(top, x *float32, ld int, xs *float32, n int){gradColMaxNEON}
-	gradColRoutine    = [...]func(dst *int8, stride int, sum *int32, x *float32, ld int, xs, s *float32, n int){gradColNEON}
+	gradColRoutine    = [...]func(dst *int8, stride int, sum *int32, x *float32, ld int, xs, s *float32, n int){
+		gradColNEON}
 
 	quantizeRowsRoutine = [...]func(q *int8, scale, x *float32, rows, cols int){quantizeRowsNEON}
 	dequantizeRoutine   = [...]func(y *float32, q *int8, scale *float32, rows, cols, step int){dequantizeNEON}
@@ -30,7 +31,8 @@ var (
 	mulAddRoutine = routine3{mulAddNEON}
 	swigluRoutine = routine3{swigluNEON}
 
-	adamwRoutine = [...]func(w, m, v, grad *float32, n int, scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32){
+	adamwRoutine = [...]func(w, m, v, grad *float32, n int,
+		scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32){
 		adamwNEON}
 	narrowRoutine           = [...]func(y *uint16, x *float32, n int){narrowNEON}
 	widenRoutine            = [...]func(y *float32, x *uint16, n int){widenNEON}

@@ -264,8 +264,8 @@ func (s span) keep(v V) {
 	}
 }
 
-// each emits the loop over n float32 at ptrs: body for unroll vectors at a time, then for one, then for single elements.
-// It consumes n and advances ptrs.
+// each emits the loop over n float32 at ptrs: body for unroll vectors at a time, then for one, then for single
+// elements. It consumes n and advances ptrs.
 func each(n R, unroll int, ptrs []R, body func(s span)) {
 	steps := []int{unroll, 1}
 	if unroll == 1 {

@@ -30,7 +30,6 @@ func shifted(p, r R, n int) {
 // An output is a row of float32 of a tile, or, where it is narrower than the tile, a copy of it.
 type output struct {
 	at, buf, cols R
-	wide          string // label: the row is whole
 	width         int
 }
 
@@ -62,8 +61,8 @@ func (o output) row(read func(skip string), body func(p R)) {
 
 // qtile is the product of rows x groups of four codes and 16 columns: a step multiplies words of four codes.
 func qtile(rows int) {
-	routine(fmt.Sprintf("qtile%d", rows), "func(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, comp *int32, "+
-		"rs, cs, bias *float32, mode, cols, tiles int)",
+	routine(fmt.Sprintf("qtile%d", rows), "func(c *float32, ldc int, a *int8, ars, aks int, b *uint8, groups int, "+
+		"comp *int32, rs, cs, bias *float32, mode, cols, tiles int)",
 		fmt.Sprintf(`c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j]; mode 1 adds bias[j], mode 2 c[i,j].
 i < %d*tiles, j < cols <= 16; b is of int8. Group g, row i of a begins at g*aks + i*ars; group g of b at g*256.`, rows))
 	c, a, comp, rs, tiles := ptr("c"), ptr("a"), ptr("comp"), ptr("rs"), ptr("tiles")
@@ -108,7 +107,7 @@ i < %d*tiles, j < cols <= 16; b is of int8. Group g, row i of a begins at g*aks 
 			cv, s, t := vecs(4), vecs(2), vecs(2)
 			loadRow(cv, cs, 0)
 			shift(2, bytes)
-			for i, row := range acc {
+			for _, row := range acc {
 				out.row(func(skip string) {
 					emit("CMP $2, %v", mode)
 					emit("BNE %s", skip)
@@ -138,7 +137,6 @@ i < %d*tiles, j < cols <= 16; b is of int8. Group g, row i of a begins at g*aks 
 				addi(4, comp)
 				addi(4, rs)
 				addr(bytes, c)
-				_ = i
 			}
 		})
 	})
@@ -168,7 +166,8 @@ func packCols() {
 }
 
 func qdot() {
-	routine("qdot", "func(sum *int32, x, codes *int8, ld, k, n int)", "sum[j] = sum x[:]*codes[j*ld:], j < 4*n, k a multiple of 16")
+	routine("qdot", "func(sum *int32, x, codes *int8, ld, k, n int)",
+		"sum[j] = sum x[:]*codes[j*ld:], j < 4*n, k a multiple of 16")
 	to, codes, ld, n := ptr("sum"), ptr("codes"), ptr("ld"), ptr("n")
 	times(n, func() {
 		k, x := ptr("k"), ptr("x")
@@ -297,7 +296,8 @@ func gradColMax() {
 
 func gradCol() {
 	routine("gradCol", "func(dst *int8, stride int, sum *int32, x *float32, ld int, xs, s *float32, n int)",
-		"dst[j/48*stride+4*(j%48)+i] = roundEven(x[i*ld+j]*xs[i]*s[j]), i < 4, j < n, 0 beyond n in its block; sum[j] += the sum over i")
+		"dst[j/48*stride+4*(j%48)+i] = roundEven(x[i*ld+j]*xs[i]*s[j]), i < 4, j < n, 0 beyond n in its block;\n"+
+			"sum[j] += the sum over i")
 	dst, sums, ld, xs, scale, left := ptr("dst"), ptr("sum"), ptr("ld"), ptr("xs"), ptr("s"), ptr("n")
 	shift(2, ld)
 	x, xsv := rowsOf(ptr("x"), ld, 4), vecs(4)
@@ -334,8 +334,11 @@ func gradCol() {
 	end()
 }
 
-const packedArgs = "func(y *float32, ldy int, x *int8, ldx int, panel *uint8, blocks int, comp *int32, xs, ws, bias *float32, " +
-	"cols int)"
+const (
+	packedArgs = "func(y *float32, ldy int, x *int8, ldx int, panel *uint8, blocks int, comp *int32, " +
+		"xs, ws, bias *float32, cols int)"
+	packedDoc = "y[i,j] = float32(comp[i] + sum x[i,:]*(panel[j,:]+1)) * xs[i] * ws[j], + bias[j] unless that is nil,\n"
+)
 
 // columns gives a pointer to cols float32 at p, at most width, or to a copy of that width where they are fewer.
 func columns(p, cols R, width int) R {
@@ -389,8 +392,7 @@ func packedPut(sums [][]V) {
 
 // packed1 masks planes 1 and 2 where they are: their sums are 4 and 16 times too large, and have vectors of their own.
 func packed1() {
-	routine("packed1", packedArgs, "y[i,j] = float32(comp[i] + sum x[i,:]*(panel[j,:]+1)) * xs[i] * ws[j], + bias[j] unless "+
-		"that is nil, i < 1, j < cols <= 32")
+	routine("packed1", packedArgs, packedDoc+"i < 1, j < cols <= 32")
 	sums := [3][]V{zeros(8), zeros(8), zeros(8)}
 	scope(func() {
 		x, panel, blocks := ptr("x"), ptr("panel"), ptr("blocks")
@@ -434,8 +436,7 @@ func packed1() {
 
 // packed4: planes are shifted down, and then multiply all rows.
 func packed4() {
-	routine("packed4", packedArgs, "y[i,j] = float32(comp[i] + sum x[i,:]*(panel[j,:]+1)) * xs[i] * ws[j], + bias[j] unless "+
-		"that is nil, i < 4, j < cols <= 16; j are 16 rows of a panel")
+	routine("packed4", packedArgs, packedDoc+"i < 4, j < cols <= 16; j are 16 rows of a panel")
 	var sums [][]V
 	for range 4 {
 		sums = append(sums, zeros(4))

@@ -32,7 +32,8 @@ func three(name string, l lanes, u, high, opcode uint32) func(d, n, m V) {
 // two is d = op n.
 func two(name string, l lanes, u, high, opcode uint32) func(d, n V) {
 	return func(d, n V) {
-		op(0x0e200800|l.bits|u<<29|high<<23|opcode<<12|uint32(n)<<5|uint32(d), "%s v%d.%s, v%d.%s", name, d, l.name, n, l.name)
+		op(0x0e200800|l.bits|u<<29|high<<23|opcode<<12|uint32(n)<<5|uint32(d), "%s v%d.%s, v%d.%s", name, d,
+			l.name, n, l.name)
 	}
 }
 
@@ -50,10 +51,19 @@ var (
 // dup copies lane i of n to all of d.
 func dup(d, n V, i int) { emit("VDUP V%d.S[%d], V%d.S4", n, i, d) }
 
-// By lane i of m: d += n m[i] of float32; of int8, four products a lane.
-func fmlaLane(d, n, m V, i int) {
-	op(0x4f801000|uint32(i&1)<<21|uint32(i>>1)<<11|uint32(m)<<16|uint32(n)<<5|uint32(d), "fmla v%d.4s, v%d.4s, v%d.s[%d]",
-		d, n, m, i)
+// By lane i of m: d += n m[i], or d = n m[i]; sdot adds to each int32 of d the products of four int8 of n and those of
+// the lane.
+var (
+	fmlaLane = byLane("fmla", 0x4f801000, "4s", "s")
+	fmulLane = byLane("fmul", 0x4f809000, "4s", "s")
+	sdotLane = byLane("sdot", 0x4f80e000, "16b", "4b")
+)
+
+func byLane(name string, w uint32, from, lane string) func(d, n, m V, i int) {
+	return func(d, n, m V, i int) {
+		op(w|uint32(i&1)<<21|uint32(i>>1)<<11|uint32(m)<<16|uint32(n)<<5|uint32(d), "%s v%d.4s, v%d.%s, v%d.%s[%d]", name, d, n,
+			from, m, lane, i)
+	}
 }
 
 // permute is an instruction on two vectors of words or double words.
@@ -98,14 +108,9 @@ var (
 	iabs   = two("abs", s4, 0, 0, 0b01011)
 )
 
-// sdot: each int32 of d is increased by the products of the four int8 of n and m in its place; sdotLane: of lane i of m.
+// sdot adds to each int32 of d the products of the four int8 of n and m in its place.
 func sdot(d, n, m V) {
 	op(0x4e809400|uint32(m)<<16|uint32(n)<<5|uint32(d), "sdot v%d.4s, v%d.16b, v%d.16b", d, n, m)
-}
-
-func sdotLane(d, n, m V, i int) {
-	op(0x4f80e000|uint32(i&1)<<21|uint32(i>>1)<<11|uint32(m)<<16|uint32(n)<<5|uint32(d), "sdot v%d.4s, v%d.16b, v%d.4b[%d]",
-		d, n, m, i)
 }
 
 // Shifts of words by n bits; sli keeps the low n bits of d.
@@ -168,10 +173,5 @@ var (
 )
 
 func fmaxnmv(d, n V) { op(0x6e30c800|uint32(n)<<5|uint32(d), "fmaxnmv s%d, v%d.4s", d, n) }
-
-func fmulLane(d, n, m V, i int) {
-	op(0x4f809000|uint32(i&1)<<21|uint32(i>>1)<<11|uint32(m)<<16|uint32(n)<<5|uint32(d), "fmul v%d.4s, v%d.4s, v%d.s[%d]",
-		d, n, m, i)
-}
 
 func copyV(d, n V) { orr(d, n, n) }

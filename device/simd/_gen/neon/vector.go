@@ -1,7 +1,10 @@
 package main
 
-// elementwise writes a routine over n elements: body gives what is stored at the first pointer.
-func elementwise(name, signature, doc string, unroll int, ptrs []string, begin func() func(s span, p []R) V) {
+// elements is the code for a span at pointers: what is stored at the first.
+type elements func(s span, p []R) V
+
+// elementwise writes a routine over n elements at ptrs.
+func elementwise(name, signature, doc string, unroll int, ptrs []string, begin func() elements) {
 	routine(name, signature, doc)
 	p := make([]R, len(ptrs))
 	for i, name := range ptrs {
@@ -16,28 +19,28 @@ func elementwise(name, signature, doc string, unroll int, ptrs []string, begin f
 func vectors() {
 	const three, scaled = "func(y, a, b *float32, n int)", "func(y, x *float32, n int, alpha float32)"
 	yab, yx := []string{"y", "a", "b"}, []string{"y", "x"}
-	elementwise("add", three, "y[i] = a[i] + b[i]", 4, yab, func() func(s span, p []R) V {
+	elementwise("add", three, "y[i] = a[i] + b[i]", 4, yab, func() elements {
 		return func(s span, p []R) V {
 			v := s.load(p[1])
 			fadd(v, v, s.load(p[2]))
 			return v
 		}
 	})
-	elementwise("mul", three, "y[i] = a[i] * b[i]", 4, yab, func() func(s span, p []R) V {
+	elementwise("mul", three, "y[i] = a[i] * b[i]", 4, yab, func() elements {
 		return func(s span, p []R) V {
 			v := s.load(p[1])
 			fmul(v, v, s.load(p[2]))
 			return v
 		}
 	})
-	elementwise("mulAdd", three, "y[i] += a[i] * b[i]", 4, yab, func() func(s span, p []R) V {
+	elementwise("mulAdd", three, "y[i] += a[i] * b[i]", 4, yab, func() elements {
 		return func(s span, p []R) V {
 			d := s.load(p[0])
 			fmla(d, s.load(p[1]), s.load(p[2]))
 			return d
 		}
 	})
-	elementwise("scale", scaled, "y[i] = alpha * x[i]", 4, yx, func() func(s span, p []R) V {
+	elementwise("scale", scaled, "y[i] = alpha * x[i]", 4, yx, func() elements {
 		alpha := arg("alpha")
 		return func(s span, p []R) V {
 			v := s.load(p[1])
@@ -45,7 +48,7 @@ func vectors() {
 			return v
 		}
 	})
-	elementwise("axpy", scaled, "y[i] += alpha*x[i]", 4, yx, func() func(s span, p []R) V {
+	elementwise("axpy", scaled, "y[i] += alpha*x[i]", 4, yx, func() elements {
 		alpha := arg("alpha")
 		return func(s span, p []R) V {
 			d := s.load(p[0])
@@ -53,8 +56,8 @@ func vectors() {
 			return d
 		}
 	})
-	elementwise("addScaled", "func(y, x, b *float32, n int, alpha float32)", "y[i] = x[i] + alpha*b[i]", 4, []string{"y", "x", "b"},
-		func() func(s span, p []R) V {
+	elementwise("addScaled", "func(y, x, b *float32, n int, alpha float32)", "y[i] = x[i] + alpha*b[i]", 4,
+		[]string{"y", "x", "b"}, func() elements {
 			alpha := arg("alpha")
 			return func(s span, p []R) V {
 				d := s.load(p[1])
@@ -137,12 +140,13 @@ var activations = []activation{
 
 func unary() {
 	for _, a := range activations {
-		elementwise(a.name, "func(y, x *float32, n int)", "y[i] = "+a.value, a.unroll, []string{"y", "x"}, func() func(s span, p []R) V {
+		yx, ddyx := []string{"y", "x"}, []string{"d", "dy", "x"}
+		elementwise(a.name, "func(y, x *float32, n int)", "y[i] = "+a.value, a.unroll, yx, func() elements {
 			value, _ := a.code()
 			return func(s span, p []R) V { return value(s.load(p[1])) }
 		})
-		elementwise(a.name+"Grad", "func(d, dy, x *float32, n int)", "d[i] += dy[i] * "+a.slope, a.unroll, []string{"d", "dy", "x"},
-			func() func(s span, p []R) V {
+		elementwise(a.name+"Grad", "func(d, dy, x *float32, n int)", "d[i] += dy[i] * "+a.slope, a.unroll, ddyx,
+			func() elements {
 				_, slope := a.code()
 				return func(s span, p []R) V {
 					v := slope(s.load(p[2]))
@@ -156,7 +160,7 @@ func unary() {
 
 func gated() {
 	elementwise("swiglu", "func(y, gate, u *float32, n int)", "y[i] = gate[i] * sigmoid(gate[i]) * u[i]", 1,
-		[]string{"y", "gate", "u"}, func() func(s span, p []R) V {
+		[]string{"y", "gate", "u"}, func() elements {
 			f := newSigmoid()
 			return func(s span, p []R) V {
 				v := f.silu(s.load(p[1]))
@@ -165,8 +169,8 @@ func gated() {
 			}
 		})
 	elementwise("swigluGrad", "func(dg, du, dy, gate, u *float32, n int)",
-		"dgate[i] += dy[i] * silu'(gate[i]) * u[i]; du[i] += dy[i] * silu(gate[i])", 1, []string{"dg", "du", "dy", "gate", "u"},
-		func() func(s span, p []R) V {
+		"dgate[i] += dy[i] * silu'(gate[i]) * u[i]; du[i] += dy[i] * silu(gate[i])", 1,
+		[]string{"dg", "du", "dy", "gate", "u"}, func() elements {
 			f := newSigmoid()
 			return func(s span, p []R) V {
 				value, slope := f.siluSlope(s.load(p[3]))
@@ -182,10 +186,11 @@ func gated() {
 }
 
 func adamw() {
-	elementwise("adamw", "func(w, m, v, grad *float32, n int, scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32)",
+	elementwise("adamw",
+		"func(w, m, v, grad *float32, n int, scale, beta1, c1, beta2, c2, corr1, corr2, eps, lr, keep float32)",
 		"h := scale*grad[i]; m[i] = beta1*m[i] + c1*h; v[i] = beta2*v[i] + c2*h*h;\n"+
 			"w[i] = w[i]*keep - lr*(m[i]*corr1)/(sqrt(v[i]*corr2)+eps)", 1, []string{"w", "m", "v", "grad"},
-		func() func(s span, p []R) V {
+		func() elements {
 			scale, beta1, c1, beta2, c2 := arg("scale"), arg("beta1"), arg("c1"), arg("beta2"), arg("c2")
 			corr1, corr2, eps, lr, keep := arg("corr1"), arg("corr2"), arg("eps"), arg("lr"), arg("keep")
 			return func(s span, p []R) V {
