@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -7,6 +7,8 @@ import (
 
 	"setun/device"
 )
+
+type dropoutFunc func(y, x *float32, n int, counter uint64, k0, k1 uint32, least int32, scale float32)
 
 // Dropout writes 0 (adds nothing) where an element is dropped, whatever x holds.
 func (d *Device) Dropout(dst, x device.Mem, p float32, seed uint64, acc bool) {
@@ -19,14 +21,9 @@ func (d *Device) Dropout(dst, x device.Mem, p float32, seed uint64, acc bool) {
 		return
 	}
 	covers(len(y), x0)
-	drop := dropoutAVX2
-	switch {
-	case d.tier >= AVX512 && acc:
-		drop = dropoutAccAVX512
-	case d.tier >= AVX512:
-		drop = dropoutAVX512
-	case acc:
-		drop = dropoutAccAVX2
+	drop := dropoutRoutine[d.width()]
+	if acc {
+		drop = dropoutAccRoutine[d.width()]
 	}
 	// Unit(w) >= p is w>>8 > least; with a p above 1 or NaN never.
 	least := int32(1 << 24)

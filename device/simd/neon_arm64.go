@@ -407,6 +407,21 @@ func ropeNEON(y, x, table *float32, heads, half int, sign uint32)
 //go:noescape
 func ropeAccNEON(y, x, table *float32, heads, half int, sign uint32)
 
+// uniformNEON: y[i] = lo + width*Unit(Philox(k1<<32|k0, counter+i/4)[i%4]), n a multiple of 64
+//
+//go:noescape
+func uniformNEON(y *float32, n int, counter uint64, k0, k1 uint32, lo, width float32)
+
+// dropoutNEON: if Philox(k1<<32|k0, counter+i/4)[i%4]>>8 > least { y[i] = scale*x[i] } else { y[i] = 0 }, n a multiple of 64
+//
+//go:noescape
+func dropoutNEON(y, x *float32, n int, counter uint64, k0, k1 uint32, least int32, scale float32)
+
+// dropoutAccNEON: if Philox(k1<<32|k0, counter+i/4)[i%4]>>8 > least { y[i] += scale*x[i] } else { y[i] += 0 }, n a multiple of 64
+//
+//go:noescape
+func dropoutAccNEON(y, x *float32, n int, counter uint64, k0, k1 uint32, least int32, scale float32)
+
 // expRowNEON: y[i] = exp(x[i]*scale - top); returns the sum of y
 //
 //go:noescape

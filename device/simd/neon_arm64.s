@@ -11881,6 +11881,632 @@ done5:
 	BNE next1
 	RET
 
+// func uniformNEON
+TEXT ·uniformNEON(SB), NOSPLIT, $0-40
+	MOVD y+0(FP), R0
+	MOVD n+8(FP), R1
+	FMOVS lo+32(FP), F0
+	VDUP V0.S[0], V0.S4
+	FMOVS width+36(FP), F1
+	VDUP V1.S[0], V1.S4
+	MOVD $0x33800000, R2
+	VDUP R2, V2.S4
+	MOVD counter+16(FP), R2
+	VMOV R2, V7.D[0]
+	ADD $1, R2
+	VMOV R2, V7.D[1]
+	ADD $1, R2
+	VMOV R2, V8.D[0]
+	ADD $1, R2
+	VMOV R2, V8.D[1]
+	ADD $1, R2
+	MOVD $4, R2
+	VDUP R2, V9.D2
+	MOVD $0xd2511f53, R2
+	VDUP R2, V10.S4
+	MOVD $0xcd9e8d57, R2
+	VDUP R2, V11.S4
+	MOVD $0x9e3779b9, R2
+	VDUP R2, V12.S4
+	MOVD $0xbb67ae85, R2
+	VDUP R2, V13.S4
+	FMOVS k0+24(FP), F14
+	VDUP V14.S[0], V14.S4
+	FMOVS k1+28(FP), F15
+	VDUP V15.S[0], V15.S4
+loop1:
+	CMP $16, R1
+	BLT done2
+	WORD $0x4eae1dd0 // orr v16.16b, v14.16b, v14.16b
+	WORD $0x4eaf1df1 // orr v17.16b, v15.16b, v15.16b
+	WORD $0x4e8818f2 // uzp1 v18.4s, v7.4s, v8.4s
+	WORD $0x4e8858f3 // uzp2 v19.4s, v7.4s, v8.4s
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	WORD $0x4ee984e7 // add v7.2d, v7.2d, v9.2d
+	WORD $0x4ee98508 // add v8.2d, v8.2d, v9.2d
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x4eac8610 // add v16.4s, v16.4s, v12.4s
+	WORD $0x4ead8631 // add v17.4s, v17.4s, v13.4s
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x4eac8610 // add v16.4s, v16.4s, v12.4s
+	WORD $0x4ead8631 // add v17.4s, v17.4s, v13.4s
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x4eac8610 // add v16.4s, v16.4s, v12.4s
+	WORD $0x4ead8631 // add v17.4s, v17.4s, v13.4s
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x4eac8610 // add v16.4s, v16.4s, v12.4s
+	WORD $0x4ead8631 // add v17.4s, v17.4s, v13.4s
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x4eac8610 // add v16.4s, v16.4s, v12.4s
+	WORD $0x4ead8631 // add v17.4s, v17.4s, v13.4s
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x4eac8610 // add v16.4s, v16.4s, v12.4s
+	WORD $0x4ead8631 // add v17.4s, v17.4s, v13.4s
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x4eac8610 // add v16.4s, v16.4s, v12.4s
+	WORD $0x4ead8631 // add v17.4s, v17.4s, v13.4s
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x4eac8610 // add v16.4s, v16.4s, v12.4s
+	WORD $0x4ead8631 // add v17.4s, v17.4s, v13.4s
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x4eac8610 // add v16.4s, v16.4s, v12.4s
+	WORD $0x4ead8631 // add v17.4s, v17.4s, v13.4s
+	WORD $0x2eaac256 // umull v22.2d, v18.2s, v10.2s
+	WORD $0x6eaac257 // umull2 v23.2d, v18.4s, v10.4s
+	WORD $0x2eabc298 // umull v24.2d, v20.2s, v11.2s
+	WORD $0x6eabc299 // umull2 v25.2d, v20.4s, v11.4s
+	WORD $0x6e301e73 // eor v19.16b, v19.16b, v16.16b
+	WORD $0x6e311eb5 // eor v21.16b, v21.16b, v17.16b
+	WORD $0x4e995b12 // uzp2 v18.4s, v24.4s, v25.4s
+	WORD $0x6e331e52 // eor v18.16b, v18.16b, v19.16b
+	WORD $0x4e991b13 // uzp1 v19.4s, v24.4s, v25.4s
+	WORD $0x4e975ad4 // uzp2 v20.4s, v22.4s, v23.4s
+	WORD $0x6e351e94 // eor v20.16b, v20.16b, v21.16b
+	WORD $0x4e971ad5 // uzp1 v21.4s, v22.4s, v23.4s
+	WORD $0x6f380652 // ushr v18.4s, v18.4s, #8
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	WORD $0x6e22de52 // fmul v18.4s, v18.4s, v2.4s
+	WORD $0x6e21de52 // fmul v18.4s, v18.4s, v1.4s
+	WORD $0x4e20d643 // fadd v3.4s, v18.4s, v0.4s
+	WORD $0x6f380673 // ushr v19.4s, v19.4s, #8
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	WORD $0x6e22de73 // fmul v19.4s, v19.4s, v2.4s
+	WORD $0x6e21de73 // fmul v19.4s, v19.4s, v1.4s
+	WORD $0x4e20d664 // fadd v4.4s, v19.4s, v0.4s
+	WORD $0x6f380694 // ushr v20.4s, v20.4s, #8
+	WORD $0x4e21da94 // scvtf v20.4s, v20.4s
+	WORD $0x6e22de94 // fmul v20.4s, v20.4s, v2.4s
+	WORD $0x6e21de94 // fmul v20.4s, v20.4s, v1.4s
+	WORD $0x4e20d685 // fadd v5.4s, v20.4s, v0.4s
+	WORD $0x6f3806b5 // ushr v21.4s, v21.4s, #8
+	WORD $0x4e21dab5 // scvtf v21.4s, v21.4s
+	WORD $0x6e22deb5 // fmul v21.4s, v21.4s, v2.4s
+	WORD $0x6e21deb5 // fmul v21.4s, v21.4s, v1.4s
+	WORD $0x4e20d6a6 // fadd v6.4s, v21.4s, v0.4s
+	VST4 [V3.S4, V4.S4, V5.S4, V6.S4], (R0)
+	ADD $64, R0
+	SUB $16, R1
+	B loop1
+done2:
+	RET
+
+// func dropoutNEON
+TEXT ·dropoutNEON(SB), NOSPLIT, $0-48
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	FMOVS scale+44(FP), F9
+	VDUP V9.S[0], V9.S4
+	MOVWU least+40(FP), R3
+	VDUP R3, V8.S4
+	MOVD counter+24(FP), R3
+	VMOV R3, V10.D[0]
+	ADD $1, R3
+	VMOV R3, V10.D[1]
+	ADD $1, R3
+	VMOV R3, V11.D[0]
+	ADD $1, R3
+	VMOV R3, V11.D[1]
+	ADD $1, R3
+	MOVD $4, R3
+	VDUP R3, V12.D2
+	MOVD $0xd2511f53, R3
+	VDUP R3, V13.S4
+	MOVD $0xcd9e8d57, R3
+	VDUP R3, V14.S4
+	MOVD $0x9e3779b9, R3
+	VDUP R3, V15.S4
+	MOVD $0xbb67ae85, R3
+	VDUP R3, V16.S4
+	FMOVS k0+32(FP), F17
+	VDUP V17.S[0], V17.S4
+	FMOVS k1+36(FP), F18
+	VDUP V18.S[0], V18.S4
+loop1:
+	CMP $16, R2
+	BLT done2
+	WORD $0x4eb11e33 // orr v19.16b, v17.16b, v17.16b
+	WORD $0x4eb21e54 // orr v20.16b, v18.16b, v18.16b
+	WORD $0x4e8b1955 // uzp1 v21.4s, v10.4s, v11.4s
+	WORD $0x4e8b5956 // uzp2 v22.4s, v10.4s, v11.4s
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	WORD $0x4eec854a // add v10.2d, v10.2d, v12.2d
+	WORD $0x4eec856b // add v11.2d, v11.2d, v12.2d
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	VLD4 (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	WORD $0x6f3806b5 // ushr v21.4s, v21.4s, #8
+	WORD $0x4ea836b5 // cmgt v21.4s, v21.4s, v8.4s
+	WORD $0x6e29dc00 // fmul v0.4s, v0.4s, v9.4s
+	WORD $0x4e351c00 // and v0.16b, v0.16b, v21.16b
+	WORD $0x6f3806d6 // ushr v22.4s, v22.4s, #8
+	WORD $0x4ea836d6 // cmgt v22.4s, v22.4s, v8.4s
+	WORD $0x6e29dc21 // fmul v1.4s, v1.4s, v9.4s
+	WORD $0x4e361c21 // and v1.16b, v1.16b, v22.16b
+	WORD $0x6f3806f7 // ushr v23.4s, v23.4s, #8
+	WORD $0x4ea836f7 // cmgt v23.4s, v23.4s, v8.4s
+	WORD $0x6e29dc42 // fmul v2.4s, v2.4s, v9.4s
+	WORD $0x4e371c42 // and v2.16b, v2.16b, v23.16b
+	WORD $0x6f380718 // ushr v24.4s, v24.4s, #8
+	WORD $0x4ea83718 // cmgt v24.4s, v24.4s, v8.4s
+	WORD $0x6e29dc63 // fmul v3.4s, v3.4s, v9.4s
+	WORD $0x4e381c63 // and v3.16b, v3.16b, v24.16b
+	VST4 [V0.S4, V1.S4, V2.S4, V3.S4], (R0)
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R2
+	B loop1
+done2:
+	RET
+
+// func dropoutAccNEON
+TEXT ·dropoutAccNEON(SB), NOSPLIT, $0-48
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD n+16(FP), R2
+	FMOVS scale+44(FP), F9
+	VDUP V9.S[0], V9.S4
+	MOVWU least+40(FP), R3
+	VDUP R3, V8.S4
+	MOVD counter+24(FP), R3
+	VMOV R3, V10.D[0]
+	ADD $1, R3
+	VMOV R3, V10.D[1]
+	ADD $1, R3
+	VMOV R3, V11.D[0]
+	ADD $1, R3
+	VMOV R3, V11.D[1]
+	ADD $1, R3
+	MOVD $4, R3
+	VDUP R3, V12.D2
+	MOVD $0xd2511f53, R3
+	VDUP R3, V13.S4
+	MOVD $0xcd9e8d57, R3
+	VDUP R3, V14.S4
+	MOVD $0x9e3779b9, R3
+	VDUP R3, V15.S4
+	MOVD $0xbb67ae85, R3
+	VDUP R3, V16.S4
+	FMOVS k0+32(FP), F17
+	VDUP V17.S[0], V17.S4
+	FMOVS k1+36(FP), F18
+	VDUP V18.S[0], V18.S4
+loop1:
+	CMP $16, R2
+	BLT done2
+	WORD $0x4eb11e33 // orr v19.16b, v17.16b, v17.16b
+	WORD $0x4eb21e54 // orr v20.16b, v18.16b, v18.16b
+	WORD $0x4e8b1955 // uzp1 v21.4s, v10.4s, v11.4s
+	WORD $0x4e8b5956 // uzp2 v22.4s, v10.4s, v11.4s
+	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V24.B16, V24.B16, V24.B16
+	WORD $0x4eec854a // add v10.2d, v10.2d, v12.2d
+	WORD $0x4eec856b // add v11.2d, v11.2d, v12.2d
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	WORD $0x4eaf8673 // add v19.4s, v19.4s, v15.4s
+	WORD $0x4eb08694 // add v20.4s, v20.4s, v16.4s
+	WORD $0x2eadc2b9 // umull v25.2d, v21.2s, v13.2s
+	WORD $0x6eadc2ba // umull2 v26.2d, v21.4s, v13.4s
+	WORD $0x2eaec2fb // umull v27.2d, v23.2s, v14.2s
+	WORD $0x6eaec2fc // umull2 v28.2d, v23.4s, v14.4s
+	WORD $0x6e331ed6 // eor v22.16b, v22.16b, v19.16b
+	WORD $0x6e341f18 // eor v24.16b, v24.16b, v20.16b
+	WORD $0x4e9c5b75 // uzp2 v21.4s, v27.4s, v28.4s
+	WORD $0x6e361eb5 // eor v21.16b, v21.16b, v22.16b
+	WORD $0x4e9c1b76 // uzp1 v22.4s, v27.4s, v28.4s
+	WORD $0x4e9a5b37 // uzp2 v23.4s, v25.4s, v26.4s
+	WORD $0x6e381ef7 // eor v23.16b, v23.16b, v24.16b
+	WORD $0x4e9a1b38 // uzp1 v24.4s, v25.4s, v26.4s
+	VLD4 (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	VLD4 (R0), [V4.S4, V5.S4, V6.S4, V7.S4]
+	WORD $0x6f3806b5 // ushr v21.4s, v21.4s, #8
+	WORD $0x4ea836b5 // cmgt v21.4s, v21.4s, v8.4s
+	WORD $0x6e29dc00 // fmul v0.4s, v0.4s, v9.4s
+	WORD $0x4e351c00 // and v0.16b, v0.16b, v21.16b
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x6f3806d6 // ushr v22.4s, v22.4s, #8
+	WORD $0x4ea836d6 // cmgt v22.4s, v22.4s, v8.4s
+	WORD $0x6e29dc21 // fmul v1.4s, v1.4s, v9.4s
+	WORD $0x4e361c21 // and v1.16b, v1.16b, v22.16b
+	WORD $0x4e25d421 // fadd v1.4s, v1.4s, v5.4s
+	WORD $0x6f3806f7 // ushr v23.4s, v23.4s, #8
+	WORD $0x4ea836f7 // cmgt v23.4s, v23.4s, v8.4s
+	WORD $0x6e29dc42 // fmul v2.4s, v2.4s, v9.4s
+	WORD $0x4e371c42 // and v2.16b, v2.16b, v23.16b
+	WORD $0x4e26d442 // fadd v2.4s, v2.4s, v6.4s
+	WORD $0x6f380718 // ushr v24.4s, v24.4s, #8
+	WORD $0x4ea83718 // cmgt v24.4s, v24.4s, v8.4s
+	WORD $0x6e29dc63 // fmul v3.4s, v3.4s, v9.4s
+	WORD $0x4e381c63 // and v3.16b, v3.16b, v24.16b
+	WORD $0x4e27d463 // fadd v3.4s, v3.4s, v7.4s
+	VST4 [V0.S4, V1.S4, V2.S4, V3.S4], (R0)
+	ADD $64, R0
+	ADD $64, R1
+	SUB $16, R2
+	B loop1
+done2:
+	RET
+
 // func expRowNEON
 TEXT ·expRowNEON(SB), NOSPLIT, $0-36
 	MOVD y+0(FP), R0

@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -48,30 +48,7 @@ func (d *Device) Uniform(dst device.Mem, seed uint64, lo, hi float32) {
 		return
 	}
 	fill := func(y *float32, n, at int) {
-		if d.tier >= AVX512 {
-			uniformAVX512(y, n, uint64(at/4), uint32(seed), uint32(seed>>32), lo, hi-lo)
-		} else {
-			uniformAVX2(y, n, uint64(at/4), uint32(seed), uint32(seed>>32), lo, hi-lo)
-		}
+		uniformRoutine[d.width()](y, n, uint64(at/4), uint32(seed), uint32(seed>>32), lo, hi-lo)
 	}
 	d.philoxFill(y, 4, fill)
-}
-
-func (d *Device) Normal(dst device.Mem, seed uint64, std float32) {
-	if d.tier == None {
-		d.Device.Normal(dst, seed, std)
-		return
-	}
-	y := dst.F32()
-	if d.Failed() {
-		return
-	}
-	fill := func(y *float32, n, at int) {
-		if d.tier >= AVX512 {
-			normalAVX512(y, n, uint64(at/4), uint32(seed), uint32(seed>>32), std)
-		} else {
-			normalAVX2(y, n, uint64(at/4), uint32(seed), uint32(seed>>32), std)
-		}
-	}
-	d.philoxFill(y, 32, fill)
 }

@@ -62,6 +62,10 @@ var (
 	sumRowsRoutine     = [...]func(sum, x *float32, rows, cols, stride int){sumRowsAVX512, sumRowsAVX2}
 	softmaxRoutine     = [...]func(y, x *float32, rows, cols int){softmaxAVX512, softmaxAVX2}
 	softmaxGradRoutine = [...]func(dx, dy, y *float32, rows, cols int){softmaxGradAVX512, softmaxGradAVX2}
+	uniformRoutine     = [...]func(y *float32, n int, counter uint64, k0, k1 uint32, lo, width float32){
+		uniformAVX512, uniformAVX2}
+	dropoutRoutine    = [...]dropoutFunc{dropoutAVX512, dropoutAVX2}
+	dropoutAccRoutine = [...]dropoutFunc{dropoutAccAVX512, dropoutAccAVX2}
 )
 
 const widths = 2

@@ -60,6 +60,10 @@ var (
 	sumRowsRoutine     = [...]func(sum, x *float32, rows, cols, stride int){sumRowsNEON}
 	softmaxRoutine     = [...]func(y, x *float32, rows, cols int){softmaxNEON}
 	softmaxGradRoutine = [...]func(dx, dy, y *float32, rows, cols int){softmaxGradNEON}
+	uniformRoutine     = [...]func(y *float32, n int, counter uint64, k0, k1 uint32, lo, width float32){
+		uniformNEON}
+	dropoutRoutine    = [...]dropoutFunc{dropoutNEON}
+	dropoutAccRoutine = [...]dropoutFunc{dropoutAccNEON}
 )
 
 const widths = 1

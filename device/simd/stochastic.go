@@ -1,4 +1,4 @@
-//go:build amd64
+//go:build amd64 || arm64
 
 package simd
 
@@ -13,10 +13,7 @@ func (d *Device) QuantizeStochastic(codes, scale, x device.Mem, s device.Stochas
 		d.Device.QuantizeStochastic(codes, scale, x, s)
 		return
 	}
-	uniform := uniformAVX2
-	if d.tier >= AVX512 {
-		uniform = uniformAVX512
-	}
+	uniform := uniformRoutine[d.width()]
 	d.QuantizeStochasticFrom(codes, scale, x, s, func(u *cpu.Draws, at int) {
 		uniform(&u[0], len(u), uint64(at/4), uint32(s.Seed), uint32(s.Seed>>32), 0, 1)
 	})

@@ -175,3 +175,19 @@ var (
 func fmaxnmv(d, n V) { op(0x6e30c800|uint32(n)<<5|uint32(d), "fmaxnmv s%d, v%d.4s", d, n) }
 
 func copyV(d, n V) { orr(d, n, n) }
+
+var (
+	addD = three("add", d2, 0, 0, 0b10000)
+	cmgt = three("cmgt", s4, 0, 0, 0b00110)
+	uzp1 = permute("uzp1", s4, 0b001)
+	uzp2 = permute("uzp2", s4, 0b101)
+)
+
+// umull is the product of two words of n and m, the lower or the upper ones.
+func umull(d, n, m V, upper bool) {
+	name, from, w := "umull", "2s", uint32(0x2ea0c000)
+	if upper {
+		name, from, w = "umull2", "4s", w|1<<30
+	}
+	op(w|uint32(m)<<16|uint32(n)<<5|uint32(d), "%s v%d.2d, v%d.%s, v%d.%s", name, d, n, from, m, from)
+}
