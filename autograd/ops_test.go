@@ -178,6 +178,9 @@ var gradients = []struct {
 		[]gradtest.Input{shape(1, 3, 2, 4), shape(1, 4, 2, 4)}},
 	{"Attention", "of itself", func(t *tape, in []*value) *value { return t.Attention(in[0], in[0], in[0], true) },
 		[]gradtest.Input{shape(1, 4, 2, 4)}},
+	{"AttentionBF16", "", func(t *tape, in []*value) *value {
+		return t.AttentionBF16(in[0], in[1], in[2], true) // float32 on device cpu
+	}, []gradtest.Input{shape(2, 4, 2, 4), shape(2, 4, 2, 4), shape(2, 4, 2, 4)}},
 	{"Custom", "", func(t *tape, in []*value) *value { return t.Custom(product, in...) },
 		[]gradtest.Input{shape(2, 3), shape(2, 3)}},
 	{"Custom", "twice", func(t *tape, in []*value) *value { return t.Custom(product, in[0], in[0]) },

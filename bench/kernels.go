@@ -69,7 +69,8 @@ func kernels(quick bool) []benchmark {
 			x, codes, scale := p.normal(tokens*width), p.alloc(device.I8, tokens*width), p.alloc(device.F32, tokens)
 			return func() { p.QuantizeRows(codes, scale, x, tokens, width) }
 		}),
-		attention(batch, context, heads, 64),
+		attention(batch, context, heads, 64, device.MathFP32),
+		attention(batch, context, heads, 64, device.MathBF16),
 	)
 }
 
@@ -112,11 +113,16 @@ func quantizer(name string, n, bytes int, prepare func(p *pen) func()) benchmark
 }
 
 // attention is causal, forward and backward: 2 and 5 products of (tokens, tokens, dim), each half masked.
-func attention(batch, tokens, heads, dim int) benchmark {
+func attention(batch, tokens, heads, dim int, how device.Math) benchmark {
 	s := device.AttentionShape{Batch: batch, Queries: tokens, Keys: tokens, Heads: heads, KVHeads: heads, Dim: dim,
-		Causal: true, Scale: float32(1 / math.Sqrt(float64(dim)))}
+		Causal: true, Scale: float32(1 / math.Sqrt(float64(dim))), Math: how}
+	name := "attention"
+	if how == device.MathBF16 {
+		name += "/bf16"
+	}
+	name += fmt.Sprintf("/b=%d,t=%d,h=%d,d=%d", batch, tokens, heads, dim)
 	n, flops := batch*tokens*heads*dim, 7*float64(batch*heads*tokens*tokens*dim)
-	return benchmark{name: fmt.Sprintf("attention/b=%d,t=%d,h=%d,d=%d", batch, tokens, heads, dim), unit: "GFLOP/s",
+	return benchmark{name: name, unit: "GFLOP/s",
 		work: flops / 1e9, flops: flops, setup: kernel(func(p *pen) func() {
 			q, k, v, out, dout := p.normal(n), p.normal(n), p.normal(n), p.normal(n), p.normal(n)
 			dq, dk, dv, lse := p.normal(n), p.normal(n), p.normal(n), p.alloc(device.F32, batch*heads*tokens)

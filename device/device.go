@@ -240,6 +240,7 @@ type AttentionShape struct {
 	Causal               bool
 	Scale                float32
 	Cache, Row           int
+	Math                 Math // MathFP32 or MathBF16
 	Acc                  bool // of AttentionGrad: add to the gradients
 }
 
@@ -316,15 +317,16 @@ type StochasticQuant struct {
 	Given      bool
 }
 
-// Math says how Gemm and the gradients of QLinear multiply. All devices give the same bits in MathInt8: every step is
-// rounded to float32, in the order of the formula.
+// Math says how Gemm, attention and the gradients of QLinear multiply. All devices give the same bits in MathInt8: every
+// step is rounded to float32, in the order of the formula.
 type Math uint8
 
 const (
 	// MathFP32: float32 products and sums.
 	MathFP32 Math = iota
 	// MathBF16 is a permission: Gemm may round the elements of A and B to bfloat16 (nearest even, subnormal numbers to 0).
-	// Sums stay float32. So may the gradients of QLinear, with float32 factors.
+	// Sums stay float32. So may the gradients of QLinear, with float32 factors, and attention: its products may round
+	// q, k, v and dout, and the probabilities and their gradients too; softmax stays float32.
 	MathBF16
 	// MathInt8 (QLinear only) quantizes the gradient h as QuantizeRows does, with a floor for gradients: a = max(max|h|, 2^-119) (the
 	// least power of two for which 127/a is finite and a/127 normal), q = roundEven(h * (127/a)), scale = a/127. A

@@ -14,6 +14,7 @@ import (
 	"setun/device/devicetest"
 	"setun/llm"
 	"setun/tensor"
+	"setun/ternary"
 )
 
 func frozen(t testing.TB, dev device.Device, c llm.Config) *llm.Model {
@@ -48,7 +49,9 @@ func TestDecoder(t *testing.T) {
 		"norms":   func(c *llm.Config) { c.Quant.SubNorm = true },
 		"floats":  func(c *llm.Config) { c.Quant.FloatActs = true },
 		"columns": func(c *llm.Config) { c.Quant.Columns = 3 },
-		"heads32": func(c *llm.Config) { c.Width, c.Heads, c.KVHeads, c.Hidden = 64, 2, 1, 96 },
+		"heads32": func(c *llm.Config) { // without bfloat16 in Forward
+			c.Width, c.Heads, c.KVHeads, c.Hidden, c.Quant.Math = 64, 2, 1, 96, ternary.FP32
+		},
 	} {
 		for _, dev := range []device.Device{cpu.New(0), devicetest.Opaque(cpu.New(1)), best(t)} {
 			c := small()

@@ -70,7 +70,7 @@ type maker struct {
 // linear makes a layer of the blocks from a float weight w (out, in).
 func linear(mk *tensor.Maker, w *tensor.Tensor, c Config) nn.Layer {
 	if c.Weights == FP32Weights {
-		return &nn.Linear{Weight: autograd.NewParam(w), BF16: c.Quant.Math == ternary.BF16}
+		return &nn.Linear{Weight: autograd.NewParam(w), BF16: c.bf16()}
 	}
 	return ternary.FromWeight(mk, w, false, c.quant())
 }
@@ -97,7 +97,7 @@ func build(mk *tensor.Maker, c Config, make maker) (*Model, error) {
 	for i := range c.Depth {
 		b := &Block{AttnNorm: norm(true, c.Width), MLPNorm: norm(true, c.Width), dropout: c.Dropout}
 		b.Attn = &nn.Attention{Heads: c.Heads, KVHeads: c.KVHeads, Dim: dim, Causal: true, RoPE: table,
-			QNorm: norm(c.QKNorm, dim), KNorm: norm(c.QKNorm, dim), SubNorm: norm(c.SubNorm, c.Width)}
+			QNorm: norm(c.QKNorm, dim), KNorm: norm(c.QKNorm, dim), SubNorm: norm(c.SubNorm, c.Width), BF16: c.bf16()}
 		b.MLP = &nn.MLP{SubNorm: norm(c.SubNorm, c.Hidden), Act: device.SiLU}
 		if c.MLP != "swiglu" {
 			b.MLP.Act = device.ReLU2

@@ -18,6 +18,7 @@ type Attention struct {
 	Heads, KVHeads, Dim int
 	Causal              bool
 	RoPE                *tensor.Tensor // table of positions; nil: none
+	BF16                bool           // Forward's products may be computed in bfloat16, where the device is faster with it
 }
 
 // Params yields the projections and norms.
@@ -26,6 +27,9 @@ func (a *Attention) Params() iter.Seq2[string, *autograd.Value] { return Fields(
 // Forward maps (B, T, C) to (B, T, C).
 func (a *Attention) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 	q, k, v := a.heads(t, x, 0)
+	if a.BF16 {
+		return a.project(t, t.AttentionBF16(q, k, v, a.Causal))
+	}
 	return a.project(t, t.Attention(q, k, v, a.Causal))
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // attentionShape checks q, out (B, T, H, D) and k, v (B, S, KV, D) and scales by 1/sqrt(D).
-func attentionShape(out, q, k, v *Tensor, causal bool) device.AttentionShape {
+func attentionShape(out, q, k, v *Tensor, causal bool, how device.Math) device.AttentionShape {
 	const op = "Attention"
 	const dims = "do not fit: q is (B, T, H, D), k and v are (B, S, KV, D)"
 	check(q.dims == 4 && k.dims == 4 && v.dims == 4, op, dims, q, k, v)
@@ -17,13 +17,13 @@ func attentionShape(out, q, k, v *Tensor, causal bool) device.AttentionShape {
 		q.shape[2]%k.shape[2] == 0, op, dims+", H a multiple of KV", q, k, v)
 	check(!causal || k.shape[1] >= q.shape[1], op, "have fewer keys than queries", q, k)
 	return device.AttentionShape{Batch: q.shape[0], Queries: q.shape[1], Keys: k.shape[1], Heads: q.shape[2],
-		KVHeads: k.shape[2], Dim: q.shape[3], Causal: causal, Scale: float32(1 / math.Sqrt(float64(q.shape[3])))}
+		KVHeads: k.shape[2], Dim: q.shape[3], Causal: causal, Scale: float32(1 / math.Sqrt(float64(q.shape[3]))), Math: how}
 }
 
 // Attention: out = softmax(q kᵀ/sqrt(D) + mask) v for each head, q and out (B, T, H, D), k and v (B, S, KV, D). lse
-// (B, H, T) is kept for the gradient and may be nil. With causal, query i sees keys j <= i + S - T.
-func Attention(out, lse, q, k, v *Tensor, causal bool) {
-	s := attentionShape(out, q, k, v, causal)
+// (B, H, T) is kept for the gradient and may be nil. With causal, query i sees keys j <= i + S - T. See [device.Math].
+func Attention(out, lse, q, k, v *Tensor, causal bool, how device.Math) {
+	s := attentionShape(out, q, k, v, causal, how)
 	hasLen("Attention", lse, s.Batch*s.Heads*s.Queries)
 	where("Attention", out, lse, q, k, v).Attention(out.mem, lse.Mem(), q.mem, k.mem, v.mem, s)
 }
@@ -75,8 +75,8 @@ func Append(cache, x *Tensor, keys int) {
 }
 
 // AttentionGrad computes dq, dk and dv; with acc, it adds.
-func AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v *Tensor, causal, acc bool) {
-	s := attentionShape(out, q, k, v, causal)
+func AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v *Tensor, causal bool, how device.Math, acc bool) {
+	s := attentionShape(out, q, k, v, causal, how)
 	s.Acc = acc
 	dev := where("Attention", dq, dk, dv, dout, out, lse, q, k, v)
 	into := func(dq, dk, dv *Tensor) {

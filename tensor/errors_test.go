@@ -125,14 +125,20 @@ func TestShapeErrors(t *testing.T) {
 			"RoPE: [1, 2, 1, 3] and [9, 3] do not fit: x is (B, T, H, D) with even D, the table (positions, D)"},
 		{func() { tensor.RoPE(f(1, 2, 1, 4), f(1, 2, 1, 4), f(9, 4), 8, false, false) },
 			"RoPE: [1, 2, 1, 4] and [9, 4] do not fit: the sequence is longer than the table"},
-		{func() { tensor.Attention(f(2), nil, f(2), f(2), f(2), true) },
+		{func() { tensor.Attention(f(2), nil, f(2), f(2), f(2), true, device.MathFP32) },
 			"Attention: [2] and [2] and [2] do not fit: q is (B, T, H, D), k and v are (B, S, KV, D)"},
-		{func() { tensor.Attention(f(1, 2, 3, 4), nil, f(1, 2, 3, 4), f(1, 2, 2, 4), f(1, 2, 2, 4), true) },
+		{func() {
+			tensor.Attention(f(1, 2, 3, 4), nil, f(1, 2, 3, 4), f(1, 2, 2, 4), f(1, 2, 2, 4), true, device.MathFP32)
+		},
 			"Attention: [1, 2, 3, 4] and [1, 2, 2, 4] and [1, 2, 2, 4] do not fit: q is (B, T, H, D), " +
 				"k and v are (B, S, KV, D), H a multiple of KV"},
-		{func() { tensor.Attention(f(1, 2, 2, 4), nil, f(1, 2, 2, 4), f(1, 1, 2, 4), f(1, 1, 2, 4), true) },
+		{func() {
+			tensor.Attention(f(1, 2, 2, 4), nil, f(1, 2, 2, 4), f(1, 1, 2, 4), f(1, 1, 2, 4), true, device.MathFP32)
+		},
 			"Attention: [1, 2, 2, 4] and [1, 1, 2, 4] have fewer keys than queries"},
-		{func() { tensor.Attention(f(1, 1, 2, 4), f(3), f(1, 1, 2, 4), f(1, 1, 2, 4), f(1, 1, 2, 4), true) },
+		{func() {
+			tensor.Attention(f(1, 1, 2, 4), f(3), f(1, 1, 2, 4), f(1, 1, 2, 4), f(1, 1, 2, 4), true, device.MathFP32)
+		},
 			"Attention: [3] should have 2 elements"},
 		{func() { tensor.QuantizeRows(f(2, 3), f(2), f(2, 3)) }, "QuantizeRows: [2, 3] needs int8 codes"},
 		{func() { tensor.QuantizeRows(codes(2, 3), f(3), f(2, 3)) }, "QuantizeRows: [3] should have 2 elements"},
@@ -193,7 +199,9 @@ func TestNilGradients(t *testing.T) {
 		func() { tensor.RMSNormGrad(nil, nil, x, x, nil, tensor.Zeros(dev, 2), true) },
 		func() { tensor.LayerNormGrad(nil, nil, nil, x, x, nil, tensor.Zeros(dev, 2), tensor.Zeros(dev, 2)) },
 		func() { tensor.CrossEntropyGrad(nil, one, tensor.Zeros(dev, 3), x, tensor.New(dev, device.I32, 2)) },
-		func() { tensor.AttentionGrad(nil, nil, nil, y, y, tensor.Zeros(dev, 1, 2, 2), y, y, y, true, true) },
+		func() {
+			tensor.AttentionGrad(nil, nil, nil, y, y, tensor.Zeros(dev, 1, 2, 2), y, y, y, true, device.MathFP32, true)
+		},
 	} {
 		if text := catch(f); text != "" {
 			t.Errorf("case %d: %s", i, text)

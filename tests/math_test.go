@@ -5,8 +5,10 @@ import (
 	"testing"
 
 	"setun/autograd"
+	"setun/data"
 	"setun/device"
 	"setun/device/cpu"
+	"setun/llm"
 	"setun/nn"
 	"setun/optim"
 	"setun/tensor"
@@ -17,6 +19,17 @@ import (
 type asked struct {
 	*cpu.Device
 	shapes []device.GemmShape
+	heads  []device.AttentionShape
+}
+
+func (d *asked) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
+	d.heads = append(d.heads, s)
+	d.Device.Attention(out, lse, q, k, v, s)
+}
+
+func (d *asked) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s device.AttentionShape) {
+	d.heads = append(d.heads, s)
+	d.Device.AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v, s)
 }
 
 func (d *asked) Gemm(c, a, b, bias device.Mem, s device.GemmShape) {
@@ -70,5 +83,33 @@ func TestBF16(t *testing.T) {
 	if n := len(dev.shapes); n != 15 || slices.ContainsFunc(dev.shapes, plain) ||
 		len(slices.DeleteFunc(slices.Clone(dev.shapes), half)) != 5 {
 		t.Errorf("muon: %+v; want 15 products in bfloat16, 10 of them symmetric", dev.shapes)
+	}
+}
+
+// TestAttentionBF16: a model's attention may be bfloat16 where its gradients are rounded, or bfloat16 is asked for.
+func TestAttentionBF16(t *testing.T) {
+	for _, tt := range []struct {
+		weights llm.Weights
+		math    ternary.Math
+		want    device.Math
+	}{
+		{llm.TernaryWeights, "", device.MathBF16}, {llm.TernaryWeights, ternary.Int8, device.MathBF16},
+		{llm.TernaryWeights, ternary.BF16, device.MathBF16}, {llm.TernaryWeights, ternary.FP32, device.MathFP32},
+		{llm.FP32Weights, "", device.MathFP32}, {llm.FP32Weights, ternary.BF16, device.MathBF16},
+	} {
+		dev := &asked{Device: cpu.New(1)}
+		c := llm.Depth(1)
+		c.SetWidth(64)
+		c.Context, c.Weights, c.Quant.Math = 8, tt.weights, tt.math
+		m, err := llm.New(tensor.NewMaker(dev, 1), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tape := autograd.Tape{Grad: true}
+		tape.Backward(m.Loss(&tape, data.Batch{Shape: []int{1, 8}, Tokens: make([]int32, 8), Targets: make([]int32, 8)}))
+		tape.Reset()
+		if len(dev.heads) != 2 || dev.heads[0].Math != tt.want || dev.heads[1].Math != tt.want {
+			t.Errorf("%s weights, math %q: %+v, want math %d", tt.weights, tt.math, dev.heads, tt.want)
+		}
 	}
 }

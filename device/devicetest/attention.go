@@ -111,6 +111,8 @@ func fromInt8Rows(x []float64, n int) []float64 {
 }
 
 func attentionTables() []table {
+	// Scores, probabilities and values are of size 1, and off by some 2^-9 of it each.
+	const bf16 = 0.03
 	f, b := table{kernel: "Attention"}, table{kernel: "AttentionGrad"}
 	for _, s := range []struct {
 		device.AttentionShape
@@ -141,8 +143,23 @@ func attentionTables() []table {
 		// exp overflows without the maximum.
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 5, Keys: 9, Heads: 2, KVHeads: 2, Dim: 16, Scale: 20},
 			tol: 4e-4},
+		// Rounded to bfloat16, by devices that do so.
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 5, Keys: 9, Heads: 2, KVHeads: 1, Dim: 32,
+			Math: device.MathBF16}, tol: bf16},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 65, Keys: 65, Heads: 3, KVHeads: 1, Dim: 32, Causal: true,
+			Math: device.MathBF16}, tol: bf16},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 33, Keys: 50, Heads: 4, KVHeads: 2, Dim: 64, Causal: true,
+			Math: device.MathBF16}, tol: bf16},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 50, Keys: 31, Heads: 2, KVHeads: 2, Dim: 96,
+			Math: device.MathBF16}, tol: bf16},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 40, Keys: 300, Heads: 2, KVHeads: 1, Dim: 24, Causal: true,
+			Cache: 310, Math: device.MathBF16}, tol: bf16},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 40, Keys: 300, Heads: 2, KVHeads: 1, Dim: 64, Causal: true,
+			Cache: 310, Math: device.MathBF16}, tol: bf16},
 		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 200, Keys: 200, Heads: 4, KVHeads: 2, Dim: 64,
 			Causal: true}, sizeable: true},
+		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 200, Keys: 200, Heads: 4, KVHeads: 2, Dim: 64,
+			Causal: true, Math: device.MathBF16}, tol: bf16, sizeable: true},
 		{AttentionShape: device.AttentionShape{Batch: 8, Queries: 1, Keys: 512, Heads: 8, KVHeads: 2, Dim: 64,
 			Causal: true}, sizeable: true},
 	} {
@@ -153,6 +170,9 @@ func attentionTables() []table {
 		}
 		name := fmt.Sprintf("batch=%d,queries=%d,keys=%d,heads=%d,kv=%d,dim=%d,causal=%t,cache=%d,scale=%.3g",
 			s.Batch, s.Queries, s.Keys, s.Heads, s.KVHeads, s.Dim, s.Causal, s.Cache, s.Scale)
+		if s.Math == device.MathBF16 {
+			name += ",bf16"
+		}
 		nq, nl := s.Batch*s.Queries*s.Heads*s.Dim, s.Batch*s.Heads*s.Queries
 		nkv := s.Batch * s.KV()
 		free := func(i int) bool { return s.Cache > 0 && i/s.Dim%s.Cache >= s.Keys } // room of a cache

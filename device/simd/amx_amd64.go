@@ -28,6 +28,13 @@ func bstrip16AMX(c *float32, ldc int, a *float32, ars int, b *float32, bs int, s
 //go:noescape
 func bstrip32AMX(c *float32, ldc int, a *float32, ars int, b *float32, bs int, steps int, alpha float32, beta float32, bias *float32, cols int, rows int, strips int, shape *uint8, tmp *float32)
 
+// tilesAMX: c[i,j] = sum a[i,:]*b[:,j], or += with acc 1; i < 32*strips, j < 32*groups, 16*steps words. Words of a and b are two
+// bfloat16. Rows of c lie cs bytes apart; rows of a as, 16 rows a16, 16 words of a row astep; rows of b bs, 16 columns b16, 16
+// rows bstep.
+//
+//go:noescape
+func tilesAMX(c *float32, cs int, a *float32, as int, a16 int, astep int, b *float32, bs int, b16 int, bstep int, steps int, strips int, groups int, acc int, shape *uint8)
+
 // unpackPanelAVX512: dst[(4*l+p)*128+i] = panel[128*l+i]>>(2*p) & 3, l < blocks, p < 4, i < 128
 //
 //go:noescape

@@ -1077,6 +1077,89 @@ next:
 	VZEROUPPER
 	RET
 
+// func tilesAMX(c *float32, cs int, a *float32, as int, a16 int, astep int, b *float32, bs int, b16 int, bstep int, steps int, strips int, groups int, acc int, shape *uint8)
+// Requires: AVX
+TEXT ·tilesAMX(SB), NOSPLIT, $0-120
+	MOVQ      shape+112(FP), AX
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0x84; BYTE $0x20; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // LDTILECFG (AX)
+	MOVQ      c+0(FP), AX
+	MOVQ      cs+8(FP), CX
+	MOVQ      a+16(FP), DX
+	MOVQ      as+24(FP), BX
+	MOVQ      bs+56(FP), SI
+	MOVQ      strips+88(FP), DI
+
+strip:
+	MOVQ AX, R8
+	MOVQ b+48(FP), R9
+	MOVQ groups+96(FP), R10
+
+group:
+	MOVQ     acc+104(FP), R11
+	TESTQ    R11, R11
+	JNZ      more
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd0 // TILEZERO $0x02
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd8 // TILEZERO $0x03
+	JMP      multiply
+
+more:
+	MOVQ      CX, R11
+	SHLQ      $0x04, R11
+	ADDQ      R8, R11
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0x84; BYTE $0x08; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x00, (R8)(CX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0x8c; BYTE $0x08; BYTE $0x40; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x01, 64(R8)(CX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0x94; BYTE $0x0b; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x02, (R11)(CX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0x9c; BYTE $0x0b; BYTE $0x40; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x03, 64(R11)(CX*1)
+
+multiply:
+	MOVQ DX, R11
+	MOVQ a16+32(FP), R12
+	ADDQ DX, R12
+	MOVQ R9, R13
+	MOVQ b16+64(FP), R14
+	ADDQ R9, R14
+	MOVQ steps+80(FP), R15
+
+step:
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x1b; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (R11)(BX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xac; BYTE $0x1c; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x05, (R12)(BX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x35; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (R13)(SI*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xc4 // TDPBF16PS $0x00, $0x04, $0x06
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xd5 // TDPBF16PS $0x02, $0x05, $0x06
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xbc; BYTE $0x36; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x07, (R14)(SI*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x42; BYTE $0x5c; BYTE $0xcc // TDPBF16PS $0x01, $0x04, $0x07
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x42; BYTE $0x5c; BYTE $0xdd // TDPBF16PS $0x03, $0x05, $0x07
+	ADDQ       astep+40(FP), R11
+	ADDQ       bstep+72(FP), R13
+	ADDQ       astep+40(FP), R12
+	ADDQ       bstep+72(FP), R14
+	DECQ       R15
+	JNZ        step
+	MOVQ       CX, R11
+	SHLQ       $0x04, R11
+	ADDQ       R8, R11
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x08; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (R8)(CX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7a; BYTE $0x4b; BYTE $0x8c; BYTE $0x08; BYTE $0x40; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x01, 64(R8)(CX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7a; BYTE $0x4b; BYTE $0x94; BYTE $0x0b; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x02, (R11)(CX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7a; BYTE $0x4b; BYTE $0x9c; BYTE $0x0b; BYTE $0x40; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x03, 64(R11)(CX*1)
+	ADDQ       $0x00000080, R8
+	ADDQ       b16+64(FP), R9
+	ADDQ       b16+64(FP), R9
+	DECQ       R10
+	JNZ        group
+	ADDQ       a16+32(FP), DX
+	ADDQ       a16+32(FP), DX
+	MOVQ       CX, R8
+	SHLQ       $0x05, R8
+	ADDQ       R8, AX
+	DECQ       DI
+	JNZ        strip
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
+	VZEROUPPER
+	RET
+
 // func unpackPanelAVX512(dst *uint8, panel *uint8, blocks int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·unpackPanelAVX512(SB), NOSPLIT, $0-24

@@ -55,7 +55,11 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 	if heads, threads := s.Batch*s.Heads, par.Threads(d.Threads); heads < 4*threads && threads > 1 {
 		parts = min(ceil(4*threads, heads), ceil(s.Queries, gradQueries))
 	}
-	each := ceil(ceil(s.Queries, parts), tileM) * tileM
+	rows := tileM
+	if d.tiles(s) {
+		rows = tileRows
+	}
+	each := ceil(ceil(s.Queries, parts), rows) * rows
 	parts = ceil(s.Queries, each)
 	grain := 1 + serial/(max(s.Keys, 1)*each*s.Dim)
 	par.Each(d.Threads, s.Batch*s.Heads*parts, grain, attentionTasks{a, each, parts}, attentionTasks.run)
@@ -67,9 +71,13 @@ type attentionTasks struct {
 }
 
 func (a attentionTasks) run(lo, hi int) {
+	forward := a.forward
+	if a.d.tiles(a.AttentionShape) {
+		forward = a.forwardTiles
+	}
 	for t := lo; t < hi; t++ {
 		i := t % a.parts * a.each
-		a.forward(t/a.parts/a.Heads, t/a.parts%a.Heads, i, min(i+a.each, a.Queries))
+		forward(t/a.parts/a.Heads, t/a.parts%a.Heads, i, min(i+a.each, a.Queries))
 	}
 }
 
@@ -186,19 +194,22 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 }
 
 func (a attention) backwards(lo, hi int) {
-	group := a.Heads / a.KVHeads
+	group, backward := a.Heads/a.KVHeads, a.backward
+	if a.d.tiles(a.AttentionShape) {
+		backward = a.backwardTiles
+	}
 	for t := lo; t < hi; t++ {
-		a.backward(t/a.KVHeads, t%a.KVHeads*group, group)
+		b, h := t/a.KVHeads, t%a.KVHeads*group
+		a.clearGrads(b, h, group)
+		if a.Keys*a.Queries > 0 {
+			backward(b, h, group)
+		}
 	}
 }
 
 // backward does heads [h, h+group) of sequence b, which share a key head.
 func (a *attention) backward(b, h, group int) {
 	kv := a.atKV(b, h)
-	a.clearGrads(b, h, group)
-	if a.Keys*a.Queries == 0 {
-		return
-	}
 	kt, vt := a.turned(a.k[kv:], a.Keys), a.turned(a.v[kv:], a.Keys)
 	defer kt.Free()
 	defer vt.Free()

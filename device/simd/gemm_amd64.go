@@ -359,3 +359,37 @@ func roundRowAVX512(dst *uint16, src *float32, n int)
 //
 //go:noescape
 func roundPairsAVX512(dst *float32, ds int, src *float32, ss int, pairs int, n int)
+
+// softmaxRoundAVX512: for i < 4*fours, j < cols: top[i] = max(top[i], -1e30, x[i][j]*scale), j < seen[i]; y[i][j] = bfloat16(2^(x[i][j]*scale
+// - top[i])), 0 from seen[i] on; sum[i] is that of y[i] before it is rounded. scale > 0; sure <= seen[i]; cols and sure are
+// multiples of 16. Rows of y and x lie ldy and ldx bytes apart
+//
+//go:noescape
+func softmaxRoundAVX512(y *uint16, ldy int, x *float32, ldx int, seen *int32, top *float32, sum *float32, fours int, sure int, cols int, scale float32)
+
+// softmaxPairAVX512: p[r,i] = 2^(s[r,i]*exponent - lse[i]), ds[r,i] = p[r,i] * (dp[r,i]*scale - delta[i]), both rounded to bfloat16, for
+// r < 2 and i < n, a multiple of 16; pairs[i] = ds[0,i] | ds[1,i]<<16. Rows of p and ds lie ld bytes apart, of s and dp cs
+//
+//go:noescape
+func softmaxPairAVX512(p *uint16, ds *uint16, ld int, pairs *float32, s *float32, dp *float32, cs int, lse *float32, delta *float32, n int, scale float32, exponent float32)
+
+// roundHeadAVX512: rows[i][j] = bfloat16(src[i][j]), pairs[l][j] = rows[2l][j] | rows[2l+1][j]<<16, for i < n, an even number, and
+// j < cols, a multiple of 32. Rows of src lie ss bytes apart
+//
+//go:noescape
+func roundHeadAVX512(rows *uint16, pairs *float32, src *float32, ss int, n int, cols int)
+
+// addHeadAVX512: dst[i][j] += src[i][j] for i < n, j < cols, a multiple of 32. Rows of dst lie ds bytes apart
+//
+//go:noescape
+func addHeadAVX512(dst *float32, ds int, src *float32, n int, cols int)
+
+// scaleHeadAVX512: dst[i][j] = src[i][j] * f[i] for i < n, j < cols, a multiple of 32. Rows of dst lie ds bytes apart
+//
+//go:noescape
+func scaleHeadAVX512(dst *float32, ds int, src *float32, f *float32, n int, cols int)
+
+// dotHeadAVX512: dst[i] = scale * the sum of a[i][j]*b[i][j], for i < n, j < cols, a multiple of 32. Rows lie stride bytes apart
+//
+//go:noescape
+func dotHeadAVX512(dst *float32, a *float32, b *float32, stride int, n int, cols int, scale float32)

@@ -7999,3 +7999,616 @@ DATA pairOrder<>+52(SB)/4, $0x001d000d
 DATA pairOrder<>+56(SB)/4, $0x001e000e
 DATA pairOrder<>+60(SB)/4, $0x001f000f
 GLOBL pairOrder<>(SB), RODATA|NOPTR, $64
+
+// func softmaxRoundAVX512(y *uint16, ldy int, x *float32, ldx int, seen *int32, top *float32, sum *float32, fours int, sure int, cols int, scale float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL
+TEXT ·softmaxRoundAVX512(SB), NOSPLIT, $0-84
+	MOVQ         y+0(FP), AX
+	MOVQ         ldy+8(FP), CX
+	MOVQ         x+16(FP), DX
+	MOVQ         ldx+24(FP), BX
+	MOVQ         seen+32(FP), SI
+	MOVQ         sure+64(FP), DI
+	VBROADCASTSS scale+80(FP), Z0
+	VBROADCASTSS c3af4ba97<>+0(SB), Z1
+	VBROADCASTSS c3c13bc24<>+0(SB), Z2
+	VBROADCASTSS c3d648e74<>+0(SB), Z3
+	VBROADCASTSS c3e75edab<>+0(SB), Z4
+	VBROADCASTSS c3f31725d<>+0(SB), Z5
+	VBROADCASTSS c3f800000<>+0(SB), Z6
+
+rows:
+	VBROADCASTSS cff800000<>+0(SB), Z7
+	VMOVAPS      Z7, Z8
+	VMOVAPS      Z7, Z9
+	VMOVAPS      Z7, Z10
+	VMOVAPS      Z7, Z7
+	MOVQ         DX, R8
+	MOVQ         BX, R9
+	MOVQ         AX, R10
+	MOVQ         CX, R11
+	ADDQ         R9, R9
+	ADDQ         DX, R9
+	ADDQ         R11, R11
+	ADDQ         AX, R11
+	XORQ         R12, R12
+
+max:
+	CMPQ    R12, DI
+	JGE     maxMasked
+	VMOVUPS (R8), Z15
+	VMAXPS  Z8, Z15, Z8
+	VMOVUPS (R8)(BX*1), Z15
+	VMAXPS  Z9, Z15, Z9
+	VMOVUPS (R9), Z15
+	VMAXPS  Z10, Z15, Z10
+	VMOVUPS (R9)(BX*1), Z15
+	VMAXPS  Z7, Z15, Z7
+	ADDQ    $0x40, R8
+	ADDQ    $0x40, R9
+	ADDQ    $0x20, R10
+	ADDQ    $0x20, R11
+	ADDQ    $0x10, R12
+	JMP     max
+
+maxMasked:
+	CMPQ         R12, cols+72(FP)
+	JGE          maxDone
+	VPBROADCASTD R12, Z15
+	VPADDD       columns<>+0(SB), Z15, Z15
+	VPBROADCASTD (SI), Z16
+	VPCMPD       $0x01, Z16, Z15, K1
+	VPBROADCASTD 4(SI), Z16
+	VPCMPD       $0x01, Z16, Z15, K2
+	VPBROADCASTD 8(SI), Z16
+	VPCMPD       $0x01, Z16, Z15, K3
+	VPBROADCASTD 12(SI), Z16
+	VPCMPD       $0x01, Z16, Z15, K4
+	VMOVUPS      (R8), Z15
+	VMAXPS       Z8, Z15, K1, Z8
+	VMOVUPS      (R8)(BX*1), Z15
+	VMAXPS       Z9, Z15, K2, Z9
+	VMOVUPS      (R9), Z15
+	VMAXPS       Z10, Z15, K3, Z10
+	VMOVUPS      (R9)(BX*1), Z15
+	VMAXPS       Z7, Z15, K4, Z7
+	ADDQ         $0x40, R8
+	ADDQ         $0x40, R9
+	ADDQ         $0x20, R10
+	ADDQ         $0x20, R11
+	ADDQ         $0x10, R12
+	JMP          maxMasked
+
+maxDone:
+	MOVQ          top+40(FP), R8
+	VEXTRACTF64X4 $0x01, Z8, Y15
+	VMAXPS        Y15, Y8, Y15
+	VEXTRACTF32X4 $0x01, Y15, X8
+	VMAXPS        X8, X15, X8
+	VPERMILPS     $0x4e, X8, X15
+	VMAXPS        X15, X8, X8
+	VPERMILPS     $0xb1, X8, X15
+	VMAXPS        X15, X8, X8
+	VMULSS        X0, X8, X8
+	VMAXSS        (R8), X8, X8
+	VMAXSS        cf149f2ca<>+0(SB), X8, X8
+	VMOVSS        X8, (R8)
+	VBROADCASTSS  X8, Z8
+	VPXORD        Z11, Z11, Z11
+	VEXTRACTF64X4 $0x01, Z9, Y15
+	VMAXPS        Y15, Y9, Y15
+	VEXTRACTF32X4 $0x01, Y15, X9
+	VMAXPS        X9, X15, X9
+	VPERMILPS     $0x4e, X9, X15
+	VMAXPS        X15, X9, X9
+	VPERMILPS     $0xb1, X9, X15
+	VMAXPS        X15, X9, X9
+	VMULSS        X0, X9, X9
+	VMAXSS        4(R8), X9, X9
+	VMAXSS        cf149f2ca<>+0(SB), X9, X9
+	VMOVSS        X9, 4(R8)
+	VBROADCASTSS  X9, Z9
+	VPXORD        Z12, Z12, Z12
+	VEXTRACTF64X4 $0x01, Z10, Y15
+	VMAXPS        Y15, Y10, Y15
+	VEXTRACTF32X4 $0x01, Y15, X10
+	VMAXPS        X10, X15, X10
+	VPERMILPS     $0x4e, X10, X15
+	VMAXPS        X15, X10, X10
+	VPERMILPS     $0xb1, X10, X15
+	VMAXPS        X15, X10, X10
+	VMULSS        X0, X10, X10
+	VMAXSS        8(R8), X10, X10
+	VMAXSS        cf149f2ca<>+0(SB), X10, X10
+	VMOVSS        X10, 8(R8)
+	VBROADCASTSS  X10, Z10
+	VPXORD        Z13, Z13, Z13
+	VEXTRACTF64X4 $0x01, Z7, Y15
+	VMAXPS        Y15, Y7, Y15
+	VEXTRACTF32X4 $0x01, Y15, X7
+	VMAXPS        X7, X15, X7
+	VPERMILPS     $0x4e, X7, X15
+	VMAXPS        X15, X7, X7
+	VPERMILPS     $0xb1, X7, X15
+	VMAXPS        X15, X7, X7
+	VMULSS        X0, X7, X7
+	VMAXSS        12(R8), X7, X7
+	VMAXSS        cf149f2ca<>+0(SB), X7, X7
+	VMOVSS        X7, 12(R8)
+	VBROADCASTSS  X7, Z7
+	VPXORD        Z14, Z14, Z14
+	MOVQ          DX, R8
+	MOVQ          BX, R9
+	MOVQ          AX, R10
+	MOVQ          CX, R11
+	ADDQ          R9, R9
+	ADDQ          DX, R9
+	ADDQ          R11, R11
+	ADDQ          AX, R11
+	XORQ          R12, R12
+
+exp:
+	CMPQ          R12, DI
+	JGE           expMasked
+	VMOVUPS       (R8), Z15
+	VFMSUB213PS   Z8, Z0, Z15
+	VREDUCEPS     $0x09, Z15, Z16
+	VMOVAPS       Z1, Z17
+	VFMADD213PS   Z2, Z16, Z17
+	VFMADD213PS   Z3, Z16, Z17
+	VFMADD213PS   Z4, Z16, Z17
+	VFMADD213PS   Z5, Z16, Z17
+	VFMADD213PS   Z6, Z16, Z17
+	VSCALEFPS     Z15, Z17, Z15
+	VADDPS        Z15, Z11, Z11
+	VMOVUPS       (R8)(BX*1), Z16
+	VFMSUB213PS   Z9, Z0, Z16
+	VREDUCEPS     $0x09, Z16, Z17
+	VMOVAPS       Z1, Z18
+	VFMADD213PS   Z2, Z17, Z18
+	VFMADD213PS   Z3, Z17, Z18
+	VFMADD213PS   Z4, Z17, Z18
+	VFMADD213PS   Z5, Z17, Z18
+	VFMADD213PS   Z6, Z17, Z18
+	VSCALEFPS     Z16, Z18, Z16
+	VADDPS        Z16, Z12, Z12
+	VMOVUPS       (R9), Z17
+	VFMSUB213PS   Z10, Z0, Z17
+	VREDUCEPS     $0x09, Z17, Z18
+	VMOVAPS       Z1, Z19
+	VFMADD213PS   Z2, Z18, Z19
+	VFMADD213PS   Z3, Z18, Z19
+	VFMADD213PS   Z4, Z18, Z19
+	VFMADD213PS   Z5, Z18, Z19
+	VFMADD213PS   Z6, Z18, Z19
+	VSCALEFPS     Z17, Z19, Z17
+	VADDPS        Z17, Z13, Z13
+	VMOVUPS       (R9)(BX*1), Z18
+	VFMSUB213PS   Z7, Z0, Z18
+	VREDUCEPS     $0x09, Z18, Z19
+	VMOVAPS       Z1, Z20
+	VFMADD213PS   Z2, Z19, Z20
+	VFMADD213PS   Z3, Z19, Z20
+	VFMADD213PS   Z4, Z19, Z20
+	VFMADD213PS   Z5, Z19, Z20
+	VFMADD213PS   Z6, Z19, Z20
+	VSCALEFPS     Z18, Z20, Z18
+	VADDPS        Z18, Z14, Z14
+	LONG $0x407f5262; WORD $0xff72 // VCVTNE2PS2BF16 Z15, Z16, Z15
+	VMOVDQU       Y15, (R10)
+	VEXTRACTI64X4 $0x01, Z15, (R10)(CX*1)
+	LONG $0x406f3262; WORD $0xf972 // VCVTNE2PS2BF16 Z17, Z18, Z15
+	VMOVDQU       Y15, (R11)
+	VEXTRACTI64X4 $0x01, Z15, (R11)(CX*1)
+	ADDQ          $0x40, R8
+	ADDQ          $0x40, R9
+	ADDQ          $0x20, R10
+	ADDQ          $0x20, R11
+	ADDQ          $0x10, R12
+	JMP           exp
+
+expMasked:
+	CMPQ          R12, cols+72(FP)
+	JGE           expDone
+	VPBROADCASTD  R12, Z15
+	VPADDD        columns<>+0(SB), Z15, Z15
+	VPBROADCASTD  (SI), Z16
+	VPCMPD        $0x01, Z16, Z15, K1
+	VPBROADCASTD  4(SI), Z16
+	VPCMPD        $0x01, Z16, Z15, K2
+	VPBROADCASTD  8(SI), Z16
+	VPCMPD        $0x01, Z16, Z15, K3
+	VPBROADCASTD  12(SI), Z16
+	VPCMPD        $0x01, Z16, Z15, K4
+	VMOVUPS       (R8), Z15
+	VFMSUB213PS   Z8, Z0, Z15
+	VREDUCEPS     $0x09, Z15, Z16
+	VMOVAPS       Z1, Z17
+	VFMADD213PS   Z2, Z16, Z17
+	VFMADD213PS   Z3, Z16, Z17
+	VFMADD213PS   Z4, Z16, Z17
+	VFMADD213PS   Z5, Z16, Z17
+	VFMADD213PS   Z6, Z16, Z17
+	VSCALEFPS     Z15, Z17, Z15
+	VMOVAPS.Z     Z15, K1, Z15
+	VADDPS        Z15, Z11, Z11
+	VMOVUPS       (R8)(BX*1), Z16
+	VFMSUB213PS   Z9, Z0, Z16
+	VREDUCEPS     $0x09, Z16, Z17
+	VMOVAPS       Z1, Z18
+	VFMADD213PS   Z2, Z17, Z18
+	VFMADD213PS   Z3, Z17, Z18
+	VFMADD213PS   Z4, Z17, Z18
+	VFMADD213PS   Z5, Z17, Z18
+	VFMADD213PS   Z6, Z17, Z18
+	VSCALEFPS     Z16, Z18, Z16
+	VMOVAPS.Z     Z16, K2, Z16
+	VADDPS        Z16, Z12, Z12
+	VMOVUPS       (R9), Z17
+	VFMSUB213PS   Z10, Z0, Z17
+	VREDUCEPS     $0x09, Z17, Z18
+	VMOVAPS       Z1, Z19
+	VFMADD213PS   Z2, Z18, Z19
+	VFMADD213PS   Z3, Z18, Z19
+	VFMADD213PS   Z4, Z18, Z19
+	VFMADD213PS   Z5, Z18, Z19
+	VFMADD213PS   Z6, Z18, Z19
+	VSCALEFPS     Z17, Z19, Z17
+	VMOVAPS.Z     Z17, K3, Z17
+	VADDPS        Z17, Z13, Z13
+	VMOVUPS       (R9)(BX*1), Z18
+	VFMSUB213PS   Z7, Z0, Z18
+	VREDUCEPS     $0x09, Z18, Z19
+	VMOVAPS       Z1, Z20
+	VFMADD213PS   Z2, Z19, Z20
+	VFMADD213PS   Z3, Z19, Z20
+	VFMADD213PS   Z4, Z19, Z20
+	VFMADD213PS   Z5, Z19, Z20
+	VFMADD213PS   Z6, Z19, Z20
+	VSCALEFPS     Z18, Z20, Z18
+	VMOVAPS.Z     Z18, K4, Z18
+	VADDPS        Z18, Z14, Z14
+	LONG $0x407f5262; WORD $0xff72 // VCVTNE2PS2BF16 Z15, Z16, Z15
+	VMOVDQU       Y15, (R10)
+	VEXTRACTI64X4 $0x01, Z15, (R10)(CX*1)
+	LONG $0x406f3262; WORD $0xf972 // VCVTNE2PS2BF16 Z17, Z18, Z15
+	VMOVDQU       Y15, (R11)
+	VEXTRACTI64X4 $0x01, Z15, (R11)(CX*1)
+	ADDQ          $0x40, R8
+	ADDQ          $0x40, R9
+	ADDQ          $0x20, R10
+	ADDQ          $0x20, R11
+	ADDQ          $0x10, R12
+	JMP           expMasked
+
+expDone:
+	MOVQ          sum+48(FP), R8
+	VEXTRACTF64X4 $0x01, Z11, Y8
+	VADDPS        Y8, Y11, Y8
+	VEXTRACTF32X4 $0x01, Y8, X7
+	VADDPS        X7, X8, X7
+	VPERMILPS     $0x4e, X7, X8
+	VADDPS        X8, X7, X7
+	VPERMILPS     $0xb1, X7, X8
+	VADDPS        X8, X7, X7
+	VMOVSS        X7, (R8)
+	VEXTRACTF64X4 $0x01, Z12, Y8
+	VADDPS        Y8, Y12, Y8
+	VEXTRACTF32X4 $0x01, Y8, X7
+	VADDPS        X7, X8, X7
+	VPERMILPS     $0x4e, X7, X8
+	VADDPS        X8, X7, X7
+	VPERMILPS     $0xb1, X7, X8
+	VADDPS        X8, X7, X7
+	VMOVSS        X7, 4(R8)
+	VEXTRACTF64X4 $0x01, Z13, Y8
+	VADDPS        Y8, Y13, Y8
+	VEXTRACTF32X4 $0x01, Y8, X7
+	VADDPS        X7, X8, X7
+	VPERMILPS     $0x4e, X7, X8
+	VADDPS        X8, X7, X7
+	VPERMILPS     $0xb1, X7, X8
+	VADDPS        X8, X7, X7
+	VMOVSS        X7, 8(R8)
+	VEXTRACTF64X4 $0x01, Z14, Y8
+	VADDPS        Y8, Y14, Y8
+	VEXTRACTF32X4 $0x01, Y8, X7
+	VADDPS        X7, X8, X7
+	VPERMILPS     $0x4e, X7, X8
+	VADDPS        X8, X7, X7
+	VPERMILPS     $0xb1, X7, X8
+	VADDPS        X8, X7, X7
+	VMOVSS        X7, 12(R8)
+	ADDQ          BX, DX
+	ADDQ          CX, AX
+	ADDQ          BX, DX
+	ADDQ          CX, AX
+	ADDQ          BX, DX
+	ADDQ          CX, AX
+	ADDQ          BX, DX
+	ADDQ          CX, AX
+	ADDQ          $0x10, SI
+	ADDQ          $0x10, top+40(FP)
+	ADDQ          $0x10, sum+48(FP)
+	DECQ          fours+56(FP)
+	JNE           rows
+	VZEROUPPER
+	RET
+
+DATA c3af4ba97<>+0(SB)/8, $0x3af4ba973af4ba97
+DATA c3af4ba97<>+8(SB)/8, $0x3af4ba973af4ba97
+DATA c3af4ba97<>+16(SB)/8, $0x3af4ba973af4ba97
+DATA c3af4ba97<>+24(SB)/8, $0x3af4ba973af4ba97
+GLOBL c3af4ba97<>(SB), RODATA|NOPTR, $32
+
+DATA c3c13bc24<>+0(SB)/8, $0x3c13bc243c13bc24
+DATA c3c13bc24<>+8(SB)/8, $0x3c13bc243c13bc24
+DATA c3c13bc24<>+16(SB)/8, $0x3c13bc243c13bc24
+DATA c3c13bc24<>+24(SB)/8, $0x3c13bc243c13bc24
+GLOBL c3c13bc24<>(SB), RODATA|NOPTR, $32
+
+DATA c3d648e74<>+0(SB)/8, $0x3d648e743d648e74
+DATA c3d648e74<>+8(SB)/8, $0x3d648e743d648e74
+DATA c3d648e74<>+16(SB)/8, $0x3d648e743d648e74
+DATA c3d648e74<>+24(SB)/8, $0x3d648e743d648e74
+GLOBL c3d648e74<>(SB), RODATA|NOPTR, $32
+
+DATA c3e75edab<>+0(SB)/8, $0x3e75edab3e75edab
+DATA c3e75edab<>+8(SB)/8, $0x3e75edab3e75edab
+DATA c3e75edab<>+16(SB)/8, $0x3e75edab3e75edab
+DATA c3e75edab<>+24(SB)/8, $0x3e75edab3e75edab
+GLOBL c3e75edab<>(SB), RODATA|NOPTR, $32
+
+DATA c3f31725d<>+0(SB)/8, $0x3f31725d3f31725d
+DATA c3f31725d<>+8(SB)/8, $0x3f31725d3f31725d
+DATA c3f31725d<>+16(SB)/8, $0x3f31725d3f31725d
+DATA c3f31725d<>+24(SB)/8, $0x3f31725d3f31725d
+GLOBL c3f31725d<>(SB), RODATA|NOPTR, $32
+
+DATA c3f800000<>+0(SB)/8, $0x3f8000003f800000
+DATA c3f800000<>+8(SB)/8, $0x3f8000003f800000
+DATA c3f800000<>+16(SB)/8, $0x3f8000003f800000
+DATA c3f800000<>+24(SB)/8, $0x3f8000003f800000
+GLOBL c3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA columns<>+0(SB)/4, $0x00000000
+DATA columns<>+4(SB)/4, $0x00000001
+DATA columns<>+8(SB)/4, $0x00000002
+DATA columns<>+12(SB)/4, $0x00000003
+DATA columns<>+16(SB)/4, $0x00000004
+DATA columns<>+20(SB)/4, $0x00000005
+DATA columns<>+24(SB)/4, $0x00000006
+DATA columns<>+28(SB)/4, $0x00000007
+DATA columns<>+32(SB)/4, $0x00000008
+DATA columns<>+36(SB)/4, $0x00000009
+DATA columns<>+40(SB)/4, $0x0000000a
+DATA columns<>+44(SB)/4, $0x0000000b
+DATA columns<>+48(SB)/4, $0x0000000c
+DATA columns<>+52(SB)/4, $0x0000000d
+DATA columns<>+56(SB)/4, $0x0000000e
+DATA columns<>+60(SB)/4, $0x0000000f
+GLOBL columns<>(SB), RODATA|NOPTR, $64
+
+DATA cff800000<>+0(SB)/8, $0xff800000ff800000
+DATA cff800000<>+8(SB)/8, $0xff800000ff800000
+DATA cff800000<>+16(SB)/8, $0xff800000ff800000
+DATA cff800000<>+24(SB)/8, $0xff800000ff800000
+GLOBL cff800000<>(SB), RODATA|NOPTR, $32
+
+DATA cf149f2ca<>+0(SB)/8, $0xf149f2caf149f2ca
+DATA cf149f2ca<>+8(SB)/8, $0xf149f2caf149f2ca
+DATA cf149f2ca<>+16(SB)/8, $0xf149f2caf149f2ca
+DATA cf149f2ca<>+24(SB)/8, $0xf149f2caf149f2ca
+GLOBL cf149f2ca<>(SB), RODATA|NOPTR, $32
+
+// func softmaxPairAVX512(p *uint16, ds *uint16, ld int, pairs *float32, s *float32, dp *float32, cs int, lse *float32, delta *float32, n int, scale float32, exponent float32)
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F
+TEXT ·softmaxPairAVX512(SB), NOSPLIT, $0-88
+	MOVQ         p+0(FP), AX
+	MOVQ         ds+8(FP), CX
+	MOVQ         ld+16(FP), DX
+	MOVQ         pairs+24(FP), BX
+	MOVQ         s+32(FP), SI
+	MOVQ         dp+40(FP), DI
+	MOVQ         cs+48(FP), R8
+	MOVQ         lse+56(FP), R9
+	MOVQ         delta+64(FP), R10
+	MOVQ         n+72(FP), R11
+	VBROADCASTSS scale+80(FP), Z0
+	VBROADCASTSS exponent+84(FP), Z1
+	VMOVDQU64    pairOrder<>+0(SB), Z2
+	VBROADCASTSS c3af4ba97<>+0(SB), Z3
+	VBROADCASTSS c3c13bc24<>+0(SB), Z4
+	VBROADCASTSS c3d648e74<>+0(SB), Z5
+	VBROADCASTSS c3e75edab<>+0(SB), Z6
+	VBROADCASTSS c3f31725d<>+0(SB), Z7
+	VBROADCASTSS c3f800000<>+0(SB), Z8
+
+loop:
+	VMOVUPS       (R9), Z9
+	VMOVUPS       (R10), Z10
+	VMOVUPS       (SI), Z11
+	VFMSUB213PS   Z9, Z1, Z11
+	VREDUCEPS     $0x09, Z11, Z12
+	VMOVAPS       Z3, Z13
+	VFMADD213PS   Z4, Z12, Z13
+	VFMADD213PS   Z5, Z12, Z13
+	VFMADD213PS   Z6, Z12, Z13
+	VFMADD213PS   Z7, Z12, Z13
+	VFMADD213PS   Z8, Z12, Z13
+	VSCALEFPS     Z11, Z13, Z11
+	VMOVUPS       (SI)(R8*1), Z12
+	VFMSUB213PS   Z9, Z1, Z12
+	VREDUCEPS     $0x09, Z12, Z9
+	VMOVAPS       Z3, Z13
+	VFMADD213PS   Z4, Z9, Z13
+	VFMADD213PS   Z5, Z9, Z13
+	VFMADD213PS   Z6, Z9, Z13
+	VFMADD213PS   Z7, Z9, Z13
+	VFMADD213PS   Z8, Z9, Z13
+	VSCALEFPS     Z12, Z13, Z12
+	VMOVUPS       (DI), Z9
+	VFMSUB213PS   Z10, Z0, Z9
+	VMULPS        Z11, Z9, Z9
+	VMOVUPS       (DI)(R8*1), Z13
+	VFMSUB213PS   Z10, Z0, Z13
+	VMULPS        Z12, Z13, Z13
+	LONG $0x481f5262; WORD $0xd372 // VCVTNE2PS2BF16 Z11, Z12, Z10
+	VMOVDQU       Y10, (AX)
+	VEXTRACTI64X4 $0x01, Z10, (AX)(DX*1)
+	LONG $0x48175262; WORD $0xc972 // VCVTNE2PS2BF16 Z9, Z13, Z9
+	VMOVDQU       Y9, (CX)
+	VEXTRACTI64X4 $0x01, Z9, (CX)(DX*1)
+	VPERMW        Z9, Z2, Z9
+	VMOVDQU64     Z9, (BX)
+	ADDQ          $0x40, BX
+	ADDQ          $0x40, SI
+	ADDQ          $0x40, DI
+	ADDQ          $0x40, R9
+	ADDQ          $0x40, R10
+	ADDQ          $0x20, AX
+	ADDQ          $0x20, CX
+	SUBQ          $0x10, R11
+	JNE           loop
+	VZEROUPPER
+	RET
+
+// func roundHeadAVX512(rows *uint16, pairs *float32, src *float32, ss int, n int, cols int)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·roundHeadAVX512(SB), NOSPLIT, $0-48
+	MOVQ      rows+0(FP), AX
+	MOVQ      pairs+8(FP), CX
+	MOVQ      src+16(FP), DX
+	MOVQ      ss+24(FP), BX
+	MOVQ      n+32(FP), SI
+	VMOVDQU64 pairOrder<>+0(SB), Z0
+	MOVQ      cols+40(FP), DI
+	ADDQ      DI, DI
+
+pair:
+	MOVQ DX, R8
+	MOVQ cols+40(FP), R9
+
+loop:
+	VMOVUPS       (R8), Z1
+	VMOVUPS       (R8)(BX*1), Z2
+	LONG $0x486ff262; WORD $0xc972 // VCVTNE2PS2BF16 Z1, Z2, Z1
+	VMOVDQU       Y1, (AX)
+	VEXTRACTI64X4 $0x01, Z1, (AX)(DI*1)
+	VPERMW        Z1, Z0, Z1
+	VMOVDQU64     Z1, (CX)
+	ADDQ          $0x40, R8
+	ADDQ          $0x20, AX
+	ADDQ          $0x40, CX
+	SUBQ          $0x10, R9
+	JNE           loop
+	ADDQ          DI, AX
+	LEAQ          (DX)(BX*2), DX
+	SUBQ          $0x02, SI
+	JNE           pair
+	VZEROUPPER
+	RET
+
+// func addHeadAVX512(dst *float32, ds int, src *float32, n int, cols int)
+// Requires: AVX, AVX512F
+TEXT ·addHeadAVX512(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ ds+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ n+24(FP), BX
+
+row:
+	MOVQ AX, SI
+	MOVQ cols+32(FP), DI
+
+loop:
+	VMOVUPS (DX), Z0
+	VADDPS  (SI), Z0, Z0
+	VMOVUPS Z0, (SI)
+	VMOVUPS 64(DX), Z0
+	VADDPS  64(SI), Z0, Z0
+	VMOVUPS Z0, 64(SI)
+	ADDQ    $0x00000080, SI
+	ADDQ    $0x00000080, DX
+	SUBQ    $0x20, DI
+	JNE     loop
+	ADDQ    CX, AX
+	DECQ    BX
+	JNE     row
+	VZEROUPPER
+	RET
+
+// func scaleHeadAVX512(dst *float32, ds int, src *float32, f *float32, n int, cols int)
+// Requires: AVX, AVX512F
+TEXT ·scaleHeadAVX512(SB), NOSPLIT, $0-48
+	MOVQ f+24(FP), AX
+	MOVQ dst+0(FP), CX
+	MOVQ ds+8(FP), DX
+	MOVQ src+16(FP), BX
+	MOVQ n+32(FP), SI
+
+row:
+	VBROADCASTSS (AX), Z0
+	ADDQ         $0x04, AX
+	MOVQ         CX, DI
+	MOVQ         cols+40(FP), R8
+
+loop:
+	VMULPS  (BX), Z0, Z1
+	VMOVUPS Z1, (DI)
+	VMULPS  64(BX), Z0, Z1
+	VMOVUPS Z1, 64(DI)
+	ADDQ    $0x00000080, DI
+	ADDQ    $0x00000080, BX
+	SUBQ    $0x20, R8
+	JNE     loop
+	ADDQ    DX, CX
+	DECQ    SI
+	JNE     row
+	VZEROUPPER
+	RET
+
+// func dotHeadAVX512(dst *float32, a *float32, b *float32, stride int, n int, cols int, scale float32)
+// Requires: AVX, AVX512F, AVX512VL
+TEXT ·dotHeadAVX512(SB), NOSPLIT, $0-52
+	MOVQ         dst+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         stride+24(FP), BX
+	MOVQ         n+32(FP), SI
+	VBROADCASTSS scale+48(FP), Z0
+
+row:
+	MOVQ   CX, DI
+	MOVQ   DX, R8
+	MOVQ   cols+40(FP), R9
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+
+loop:
+	VMOVUPS       (DI), Z3
+	VFMADD231PS   (R8), Z3, Z1
+	VMOVUPS       64(DI), Z3
+	VFMADD231PS   64(R8), Z3, Z2
+	ADDQ          $0x00000080, DI
+	ADDQ          $0x00000080, R8
+	SUBQ          $0x20, R9
+	JNE           loop
+	VADDPS        Z2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y4
+	VADDPS        Y4, Y1, Y4
+	VEXTRACTF32X4 $0x01, Y4, X3
+	VADDPS        X3, X4, X3
+	VPERMILPS     $0x4e, X3, X4
+	VADDPS        X4, X3, X3
+	VPERMILPS     $0xb1, X3, X4
+	VADDPS        X4, X3, X3
+	VMULSS        X0, X3, X3
+	VMOVSS        X3, (AX)
+	ADDQ          $0x04, AX
+	ADDQ          BX, CX
+	ADDQ          BX, DX
+	DECQ          SI
+	JNE           row
+	VZEROUPPER
+	RET

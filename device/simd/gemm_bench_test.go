@@ -2,7 +2,12 @@
 
 package simd
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+
+	"setun/device"
+)
 
 // The bare tiles of Gemm on operands in cache: the peak of one core.
 func BenchmarkTileF32(b *testing.B)  { benchmarkTile(b, false) }
@@ -28,5 +33,40 @@ func benchmarkTile(b *testing.B, pairs bool) {
 			}
 			b.ReportMetric(2*float64(terms*tileM*w*k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 		})
+	}
+}
+
+// BenchmarkAttention is a layer of 16 causal sequences of 256 tokens, one thread.
+func BenchmarkAttention(b *testing.B) {
+	for _, heads := range []int{4, 6} {
+		s := device.AttentionShape{Batch: 16, Queries: 256, Keys: 256, Heads: heads, KVHeads: heads, Dim: 64, Causal: true,
+			Scale: 0.125}
+		n := s.Batch * s.Queries * heads * s.Dim
+		for _, how := range []device.Math{device.MathFP32, device.MathBF16} {
+			s.Math = how
+			d := NewTier(1, best)
+			m := make([]device.Mem, 8)
+			for i := range m {
+				m[i] = d.Alloc(device.F32, n)
+				d.Normal(m[i], uint64(i), 1)
+			}
+			lse := d.Alloc(device.F32, n/s.Dim)
+			name := []string{"fp32", "bf16"}[how]
+			run := func(name string, products int, f func()) {
+				b.Run(name, func(b *testing.B) {
+					for b.Loop() {
+						f()
+					}
+					flops := float64(products * s.Batch * s.Heads * s.Queries * s.Keys * s.Dim)
+					b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+				})
+			}
+			forward := func() { d.Attention(m[4], lse, m[0], m[1], m[2], s) }
+			forward()
+			run(fmt.Sprintf("forward/heads=%d/%s", heads, name), 2, forward)
+			run(fmt.Sprintf("gradient/heads=%d/%s", heads, name), 5, func() {
+				d.AttentionGrad(m[5], m[6], m[7], m[3], m[4], lse, m[0], m[1], m[2], s)
+			})
+		}
 	}
 }

@@ -116,3 +116,11 @@ var tilesNEON = [4][4]tileFunc{
 	{tile4x1NEON, tile4x2NEON, tile4x3NEON, tile4x4NEON},
 	{tile6x1NEON, tile6x2NEON, tile6x3NEON, tile6x4NEON},
 }
+
+// There are no matrix tiles.
+const tileRows = tileM
+
+func (d *Device) tiles(device.AttentionShape) bool { return false }
+
+func (a *attention) forwardTiles(b, h, i, end int) {}
+func (a *attention) backwardTiles(b, h, group int) {}

@@ -30,6 +30,7 @@ func main() {
 	for _, high := range []int{1, 2} {
 		strip{high: high, product: "TDPBF16PS"}.emit()
 	}
+	tiles()
 	unpack()
 	turnWords()
 	Generate()
@@ -261,6 +262,77 @@ func (t strip) put(half int, c, comp, rs reg.GPVirtual, k []reg.Register) {
 		return x
 	}, func() {})
 	Label(end)
+}
+
+// tiles is the bare product of whole tiles: sums stay in tile registers until they are stored.
+func tiles() {
+	routine("tilesAMX", "func(c *float32, cs int, a *float32, as, a16, astep int, b *float32, bs, b16, bstep int, "+
+		"steps, strips, groups, acc int, shape *uint8)",
+		`c[i,j] = sum a[i,:]*b[:,j], or += with acc 1; i < 32*strips, j < 32*groups, 16*steps words. Words of a and b are two
+bfloat16. Rows of c lie cs bytes apart; rows of a as, 16 rows a16, 16 words of a row astep; rows of b bs, 16 columns b16, 16
+rows bstep.`)
+	shape := Ptr("shape")
+	tile("LDTILECFG", nil, Mem{Base: shape})
+	c, cs, a, as, bs, strips := Ptr("c"), Ptr("cs"), Ptr("a"), Ptr("as"), Ptr("bs"), Ptr("strips")
+	Label("strip")
+	to, bp, groups := Clone(c), Ptr("b"), Ptr("groups")
+	Label("group")
+	sums := func(op string) {
+		low := Clone(cs)
+		SHLQ(U8(4), low)
+		ADDQ(to, low)
+		for i, p := range []reg.GPVirtual{to, to, low, low} {
+			tile(op, []int{i}, Mem{Base: p, Index: cs, Scale: 1, Disp: i % 2 * 64})
+		}
+	}
+	acc := Ptr("acc")
+	TESTQ(acc, acc)
+	JNZ(LabelRef("more"))
+	for i := range 4 {
+		tile("TILEZERO", []int{i})
+	}
+	JMP(LabelRef("multiply"))
+	Label("more")
+	sums("TILELOADD")
+	Label("multiply")
+	at := []reg.GPVirtual{Clone(a), Ptr("a16")}
+	ADDQ(a, at[1])
+	b := []reg.GPVirtual{Clone(bp), Ptr("b16")}
+	ADDQ(bp, b[1])
+	steps := Ptr("steps")
+	Label("step")
+	for r := range 2 {
+		tile("TILELOADD", []int{tileA + r}, Mem{Base: at[r], Index: as, Scale: 1})
+	}
+	for v := range 2 {
+		tile("TILELOADD", []int{tileB + v}, Mem{Base: b[v], Index: bs, Scale: 1})
+		for r := range 2 {
+			tile("TDPBF16PS", []int{2*r + v, tileA + r, tileB + v})
+		}
+	}
+	for i := range 2 {
+		ADDQ(Arg("astep"), at[i])
+		ADDQ(Arg("bstep"), b[i])
+	}
+	DECQ(steps)
+	JNZ(LabelRef("step"))
+	sums("TILESTORED")
+	ADDQ(U32(128), to)
+	for range 2 {
+		ADDQ(Arg("b16"), bp)
+	}
+	DECQ(groups)
+	JNZ(LabelRef("group"))
+	for range 2 {
+		ADDQ(Arg("a16"), a)
+	}
+	low := Clone(cs)
+	SHLQ(U8(5), low)
+	ADDQ(low, c)
+	DECQ(strips)
+	JNZ(LabelRef("strip"))
+	tile("TILERELEASE", nil)
+	AVX512.End()
 }
 
 // unpack writes a panel of codes at two bits as groups of B.

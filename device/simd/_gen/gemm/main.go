@@ -43,6 +43,12 @@ func main() {
 	}
 	roundRow()
 	roundPairs()
+	softmaxRound()
+	softmaxPair()
+	roundHead()
+	addHead()
+	scaleHead()
+	dotHead()
 	Generate()
 	encode(flag.Lookup("out").Value.String())
 }
@@ -477,18 +483,29 @@ func roundRow() {
 	AVX512.End()
 }
 
+var order *Mem
+
+// pairOrder is the order in which VPERMW puts the halves of a vector side by side.
+func pairOrder() reg.VecVirtual {
+	if order == nil {
+		m := GLOBL("pairOrder", RODATA|NOPTR)
+		for i := range 16 {
+			DATA(4*i, U32(uint32(i|(i+16)<<16)))
+		}
+		order = &m
+	}
+	shuffle := ZMM()
+	VMOVDQU64(*order, shuffle)
+	return shuffle
+}
+
 // roundPairs rounds rows and puts two of them side by side.
 func roundPairs() {
 	AVX512.Func("roundPairs", "func(dst *float32, ds int, src *float32, ss, pairs, n int)",
 		`dst[l][j] = bfloat16(src[2l][j]) | bfloat16(src[2l+1][j])<<16 for l < pairs, j < n; rows of dst and src lie ds and
 ss bytes apart`)
 	dst, ds, src, ss, pairs := Ptr("dst"), Ptr("ds"), Ptr("src"), Ptr("ss"), Ptr("pairs")
-	order := GLOBL("pairOrder", RODATA|NOPTR)
-	for i := range 16 {
-		DATA(4*i, U32(uint32(i|(i+16)<<16)))
-	}
-	shuffle := ZMM()
-	VMOVDQU64(order, shuffle)
+	shuffle := pairOrder()
 	even, odd, q, n := GP64(), GP64(), GP64(), GP64()
 	rows, done := Fresh("rows"), Fresh("done")
 	Label(rows)
