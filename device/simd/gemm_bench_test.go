@@ -36,10 +36,14 @@ func benchmarkTile(b *testing.B, pairs bool) {
 	}
 }
 
-// BenchmarkAttention is a layer of 16 causal sequences of 256 tokens, one thread.
+// BenchmarkAttention is a layer of 16 causal sequences of 256 tokens, or one head, which stays in the cache; one thread.
 func BenchmarkAttention(b *testing.B) {
-	for _, heads := range []int{4, 6} {
-		s := device.AttentionShape{Batch: 16, Queries: 256, Keys: 256, Heads: heads, KVHeads: heads, Dim: 64, Causal: true,
+	for _, heads := range []int{1, 4, 6} {
+		batch := 16
+		if heads == 1 {
+			batch = 1
+		}
+		s := device.AttentionShape{Batch: batch, Queries: 256, Keys: 256, Heads: heads, KVHeads: heads, Dim: 64, Causal: true,
 			Scale: 0.125}
 		n := s.Batch * s.Queries * heads * s.Dim
 		for _, how := range []device.Math{device.MathFP32, device.MathBF16} {
