@@ -200,8 +200,9 @@ func (a attention) backwards(lo, hi int) {
 	}
 	for t := lo; t < hi; t++ {
 		b, h := t/a.KVHeads, t%a.KVHeads*group
-		a.clearGrads(b, h, group)
-		if a.Keys*a.Queries > 0 {
+		if a.Keys*a.Queries == 0 {
+			a.clearGrads(b, h, group)
+		} else {
 			backward(b, h, group)
 		}
 	}
@@ -210,6 +211,7 @@ func (a attention) backwards(lo, hi int) {
 // backward does heads [h, h+group) of sequence b, which share a key head.
 func (a *attention) backward(b, h, group int) {
 	kv := a.atKV(b, h)
+	a.clearGrads(b, h, group)
 	kt, vt := a.turned(a.k[kv:], a.Keys), a.turned(a.v[kv:], a.Keys)
 	defer kt.Free()
 	defer vt.Free()

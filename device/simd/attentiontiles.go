@@ -214,7 +214,7 @@ func (a *attention) backwardTiles(b, h, group int) {
 		}
 		for c := 0; c < keys; c += tileKeys {
 			for i := 0; i < queries; i += tileKeys {
-				g.block(at, kv, i, min(tileKeys, queries-i), c, min(tileKeys, keys-c))
+				g.block(at, kv, i, min(tileKeys, queries-i), c, min(tileKeys, keys-c), x > h)
 			}
 		}
 	}
@@ -232,8 +232,8 @@ func (a *attention) first(j int) int {
 }
 
 // block adds what m queries from i on and n keys from c on give to each other, whole tiles. The rows of the query head and
-// of the key head begin at at and kv.
-func (g *gradient) block(at, kv, i, m, c, n int) {
+// of the key head begin at at and kv. The first sum of a row, unless more is true of the key head, overwrites it.
+func (g *gradient) block(at, kv, i, m, c, n int, more bool) {
 	words := g.Dim / 2
 	for j := 0; j < n; j += tileRows {
 		from := max(0, g.first(c+j)-i) &^ (tileRows - 1)
@@ -245,29 +245,37 @@ func (g *gradient) block(at, kv, i, m, c, n int) {
 		for r := 0; r < tileRows; r += 2 {
 			g.pair(i, m, c+j, r, from, g.w[(j+r)/2*g.lds:][:m])
 		}
-		g.add(g.dv, kv, c+j, g.Keys, g.rowKV, rowsOf(g.p[from/2:], g.ldp), g.op.at(0, (i+from)/2), (m-from)/2)
-		g.add(g.dk, kv, c+j, g.Keys, g.rowKV, rowsOf(g.ds[from/2:], g.ldp), g.qp.at(0, (i+from)/2), (m-from)/2)
+		more := more || g.Acc || g.first(c+j) < i
+		g.add(g.dv, kv, c+j, g.Keys, g.rowKV, rowsOf(g.p[from/2:], g.ldp), g.op.at(0, (i+from)/2), (m-from)/2, more)
+		g.add(g.dk, kv, c+j, g.Keys, g.rowKV, rowsOf(g.ds[from/2:], g.ldp), g.qp.at(0, (i+from)/2), (m-from)/2, more)
 	}
 	for q := 0; q < m && g.dq != nil; q += tileRows {
 		seen := min(whole(g.Sees(min(i+q+tileRows, g.Queries)-1)-c), n)
 		if seen > 0 {
 			turnTiles(g.turn, g.w[q:], seen/2, tileRows, g.lds)
-			g.add(g.dq, at, i+q, g.Queries, g.rowQ, leftOf(g.turn, tileRows), g.kp.at(0, c/2), seen/2)
+			g.add(g.dq, at, i+q, g.Queries, g.rowQ, leftOf(g.turn, tileRows), g.kp.at(0, c/2), seen/2, g.Acc || c > 0)
+		} else if c == 0 && !g.Acc {
+			for r := i + q; r < min(i+q+tileRows, g.Queries); r++ {
+				clear(g.dq[at+r*g.rowQ:][:g.Dim])
+			}
 		}
 	}
 }
 
-// add: rows [r, r+32) of y += a b, over so many words. The rows begin at at, ld apart, and end before n.
-func (g *gradient) add(y []float32, at, r, n, ld int, a, b side, words int) {
+// add: rows [r, r+32) of y = a b, or += if more, over so many words. The rows begin at at, ld apart, and end before n.
+func (g *gradient) add(y []float32, at, r, n, ld int, a, b side, words int, more bool) {
 	if y == nil {
 		return
 	}
 	y = y[at+r*ld:]
 	if r+tileRows <= n {
-		product(y, ld, a, b, tileRows, g.Dim, words, true)
+		product(y, ld, a, b, tileRows, g.Dim, words, more)
 		return
 	}
 	product(g.last, g.Dim, a, b, tileRows, g.Dim, words, false)
+	for i := 0; !more && i < n-r; i++ {
+		clear(y[i*ld:][:g.Dim])
+	}
 	addHeadAVX512(&y[0], 4*ld, &g.last[0], n-r, g.Dim)
 }
 

@@ -32,7 +32,8 @@ func TestAttentionTiles(t *testing.T) {
 			device.AttentionShape{Batch: 1, Queries: 16 + i, Keys: 47 - i, Heads: 1, KVHeads: 1, Dim: 32, Causal: i%2 > 0,
 				Scale: 0.18})
 	}
-	for i, s := range shapes {
+	for i := range 2 * len(shapes) {
+		s := shapes[i/2]
 		s.Math, s.Acc = device.MathBF16, i%2 > 0
 		for c := 10; c < 20; c++ { // what padding must not take over
 			b := scratch.Get[float32](1 << c)
