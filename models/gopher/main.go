@@ -67,7 +67,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("gopher train", flag.ContinueOnError)
 	fl.Register(f)
 	ext := f.String("ext", ".go", "comma-separated file name endings to read in folders; empty: all")
-	steps := f.Int("steps", 900, "optimizer steps")
+	steps := f.Int("steps", 1000, "optimizer steps")
 	minutes := f.Float64("minutes", 0, "train for this long instead of -steps")
 	depth := f.Int("depth", 4, "transformer blocks; the width follows")
 	width := f.Int("width", 0, "channels; 0: 64 x depth")
