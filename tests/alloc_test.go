@@ -156,21 +156,20 @@ func measureStep(t *testing.T, dev device.Device, weights llm.Weights, batch, co
 	return grad, opt
 }
 
-// allocated is what f allocates, divided by n.
+// allocated is the least that f allocates, divided by n: now and then a sync.Pool loses a buffer.
 func allocated(f func(), n float64) cost {
-	const runs = 5
-	objects := testing.AllocsPerRun(runs, f) // on one processor
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	f()                             // sync.Pool forgets when the number of processors changes
-	least := uint64(math.MaxUint64) // now and then it loses a buffer
-	for range runs {
+	f() // sync.Pool forgets when the number of processors changes
+	least := cost{math.Inf(1), math.Inf(1)}
+	for range 5 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		f()
 		runtime.ReadMemStats(&after)
-		least = min(least, after.TotalAlloc-before.TotalAlloc)
+		least.objects = min(least.objects, float64(after.Mallocs-before.Mallocs)/n)
+		least.bytes = min(least.bytes, float64(after.TotalAlloc-before.TotalAlloc)/n)
 	}
-	return cost{objects / n, float64(least) / n}
+	return least
 }
 
 // TestDecodeAllocations: a step of decoding allocates nothing, for all graphs and kinds of caches, on one thread and two.
