@@ -55,44 +55,31 @@ func (d *Device) codeTiles(p *qproduct, dy, xs, s []float32) bool {
 	return d.tier == AMX
 }
 
-// qdots: sum[j] = x . codes[j], rows of codes of len(x).
-func (d *Device) qdots(sum []int32, x, codes []int8) {
+// fourDots: sum[j] = x . codes[j] over the first deep codes, rows of codes of len(x), whole fours of them.
+func (d *Device) fourDots(sum []int32, x, codes []int8) (deep int) {
 	k := len(x)
-	fast, deep := len(sum)&^3, k&^15
-	if d.tier >= VNNI {
+	if deep = k &^ 15; d.tier >= VNNI {
 		deep = k
-		if fast > 0 {
-			qdotVNNI(&sum[0], &x[0], &codes[0], k, k, fast/4, -128*d.sumCodes(x))
-		}
-	} else if fast > 0 {
-		qdotAVX2(&sum[0], &x[0], &codes[0], k, deep, fast/4)
 	}
-	for j := range sum {
-		from, s := 0, int32(0)
-		if j < fast {
-			from, s = deep, sum[j]
-		}
-		row := codes[j*k:][:k]
-		for l := from; l < k; l++ {
-			s += int32(x[l]) * int32(row[l])
-		}
-		sum[j] = s
+	switch {
+	case len(sum) == 0:
+	case d.tier >= VNNI:
+		qdotVNNI(&sum[0], &x[0], &codes[0], k, k, len(sum)/4, -128*d.sumCodes(x))
+	default:
+		qdotAVX2(&sum[0], &x[0], &codes[0], k, deep, len(sum)/4)
 	}
+	return deep
 }
 
-func (d *Device) sumCodes(x []int8) int32 {
+// sumWhole is the sum of the first n codes.
+func (d *Device) sumWhole(x []int8) (sum int32, n int) {
 	if d.tier >= AVX512 {
-		return sumCodesAVX512(&x[0], len(x))
+		return sumCodesAVX512(&x[0], len(x)), len(x)
 	}
-	n := len(x) &^ 31
-	s := int32(0)
-	if n > 0 {
-		s = sumCodesAVX2(&x[0], n)
+	if n = len(x) &^ 31; n > 0 {
+		sum = sumCodesAVX2(&x[0], n)
 	}
-	for _, c := range x[n:] {
-		s += int32(c)
-	}
-	return s
+	return sum, n
 }
 
 // gradRow quantizes h = x * ws, or x, to q, 0 beyond, and gives its scale and compensation.

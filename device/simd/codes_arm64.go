@@ -19,36 +19,21 @@ func (d *Device) block(p *qproduct, i, j int) { d.qblock(p, i, j) }
 // codeTiles: there is no other way to have the codes of a gradient.
 func (d *Device) codeTiles(*qproduct, []float32, []float32, []float32) bool { return false }
 
-// qdots: sum[j] = x . codes[j], rows of codes of len(x).
-func (d *Device) qdots(sum []int32, x, codes []int8) {
-	k := len(x)
-	fast, deep := len(sum)&^3, k&^15
-	if fast > 0 {
-		qdotNEON(&sum[0], &x[0], &codes[0], k, deep, fast/4)
+// fourDots: sum[j] = x . codes[j] over the first deep codes, rows of codes of len(x), whole fours of them.
+func (d *Device) fourDots(sum []int32, x, codes []int8) (deep int) {
+	deep = len(x) &^ 15
+	if len(sum) > 0 {
+		qdotNEON(&sum[0], &x[0], &codes[0], len(x), deep, len(sum)/4)
 	}
-	for j := range sum {
-		from, s := 0, int32(0)
-		if j < fast {
-			from, s = deep, sum[j]
-		}
-		row := codes[j*k:][:k]
-		for l := from; l < k; l++ {
-			s += int32(x[l]) * int32(row[l])
-		}
-		sum[j] = s
-	}
+	return deep
 }
 
-func (d *Device) sumCodes(x []int8) int32 {
-	n := len(x) &^ 15
-	s := int32(0)
-	if n > 0 {
-		s = sumCodesNEON(&x[0], n)
+// sumWhole is the sum of the first n codes.
+func (d *Device) sumWhole(x []int8) (sum int32, n int) {
+	if n = len(x) &^ 15; n > 0 {
+		sum = sumCodesNEON(&x[0], n)
 	}
-	for _, c := range x[n:] {
-		s += int32(c)
-	}
-	return s
+	return sum, n
 }
 
 // gradRow quantizes h = x * ws, or x, to q, 0 beyond, and gives its scale and compensation.

@@ -391,6 +391,31 @@ func (q qdots) run(lo, hi int) {
 	}
 }
 
+// qdots: sum[j] = x . codes[j], rows of codes of len(x).
+func (d *Device) qdots(sum []int32, x, codes []int8) {
+	k, fast := len(x), len(sum)&^3
+	deep := d.fourDots(sum[:fast], x, codes)
+	for j := range sum {
+		from, s := 0, int32(0)
+		if j < fast {
+			from, s = deep, sum[j]
+		}
+		row := codes[j*k:][:k]
+		for l := from; l < k; l++ {
+			s += int32(x[l]) * int32(row[l])
+		}
+		sum[j] = s
+	}
+}
+
+func (d *Device) sumCodes(x []int8) int32 {
+	s, n := d.sumWhole(x)
+	for _, c := range x[n:] {
+		s += int32(c)
+	}
+	return s
+}
+
 // gradScale gives the scale of a group and what to multiply by, from the bits of its largest magnitude. With NaN or Inf
 // the codes do not matter.
 func gradScale(bits uint32) (scale, s float32) {
