@@ -33,6 +33,14 @@ var shapes = func() (shapes [tileRows + 1][64]uint8) {
 	return
 }()
 
+// byHeight is the routine for strips of so many rows.
+func byHeight[F any](high int, half, whole F) F {
+	if high <= tileRows/2 {
+		return half
+	}
+	return whole
+}
+
 // blockAMX computes rows [i, i+p.rows), columns [j, j+panelCols).
 func (p *qproduct) blockAMX(i, j int) {
 	buf := scratch.Get[int32](tileSums)
@@ -52,11 +60,7 @@ func (p *qproduct) blockAMX(i, j int) {
 		if rows < strips*tileRows {
 			strips, high = max(1, rows/tileRows), min(rows, tileRows)
 		}
-		kernel := qstrip32AMX
-		if high <= 16 {
-			kernel = qstrip16AMX
-		}
-		kernel(&p.c[i*p.n+j], p.n, &p.a[i*p.depth], ars, aks, &p.panel(j / panelCols)[0], 4*panelCols, p.depth/tileBytes,
+		byHeight(high, qstrip16AMX, qstrip32AMX)(&p.c[i*p.n+j], p.n, &p.a[i*p.depth], ars, aks, &p.panel(j / panelCols)[0], 4*panelCols, p.depth/tileBytes,
 			&p.comp.X[i], &p.rs[i], &p.cs.X[j], bias, p.mode, cols, high, strips, &shapes[high][0], &buf.X[0])
 		i += strips * high
 		rows -= strips * high
@@ -199,11 +203,7 @@ func (t *tiledGemm) block(i, m, p, n int, rows, turned []float32, sums *float32)
 			}
 			for r := first; r < m; {
 				strips, high := max(1, (m-r)/tileRows), min(m-r, tileRows)
-				kernel := bstrip32AMX
-				if high <= 16 {
-					kernel = bstrip16AMX
-				}
-				kernel(&t.c[(i+r)*t.ldc+j*w], t.ldc, &rows[r*words], 4*words, &t.packed[(j*t.words+l)*w], 4*w, words/stepWords,
+				byHeight(high, bstrip16AMX, bstrip32AMX)(&t.c[(i+r)*t.ldc+j*w], t.ldc, &rows[r*words], 4*words, &t.packed[(j*t.words+l)*w], 4*w, words/stepWords,
 					t.alpha, beta, b, min(w, t.n-j*w), high, strips, &shapes[high][0], sums)
 				r += strips * high
 			}

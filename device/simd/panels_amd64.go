@@ -54,11 +54,7 @@ func (p *packed) tiles(panel []uint8, i, end, j, cols int) {
 	for i < end {
 		strips, high := max(1, (end-i)/tileRows), min(end-i, tileRows)
 		strips = min(strips, max(1, callGroups/p.depth))
-		kernel := qstrip32AMX
-		if high <= 16 {
-			kernel = qstrip16AMX
-		}
-		kernel(&p.y[i*p.n+j], p.n, &p.x[i*p.depth], p.depth, tileBytes, &codes.X[0], 4*device.PanelRows, p.depth/tileBytes,
+		byHeight(high, qstrip16AMX, qstrip32AMX)(&p.y[i*p.n+j], p.n, &p.x[i*p.depth], p.depth, tileBytes, &codes.X[0], 4*device.PanelRows, p.depth/tileBytes,
 			&p.comp.X[i], &p.xs[i], ws, bias, mode, cols, high, strips, &shapes[high][0], &sums.X[0])
 		i += strips * high
 	}
