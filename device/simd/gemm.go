@@ -15,7 +15,7 @@ import (
 // cache together.
 const (
 	tileM  = 6
-	blockM = 96
+	blockM = 192
 	blockK = 512
 	// packBytes is the most of B that is packed at a time.
 	packBytes = 16 << 20
