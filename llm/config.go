@@ -143,8 +143,8 @@ func (c Config) quant() ternary.Config {
 	return q
 }
 
-// bf16 reports whether attention, and blocks with float weights, may multiply in bfloat16: on request, and in quantized
-// models unless Math is fp32, as these round gradients and activations anyway.
+// bf16 reports whether attention, the head in training, and blocks with float weights may multiply in bfloat16: on request,
+// and in quantized models unless Math is fp32, as these round gradients and activations anyway.
 func (c Config) bf16() bool {
 	if c.Weights == FP32Weights {
 		return c.Quant.Math == ternary.BF16

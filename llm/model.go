@@ -164,10 +164,14 @@ func (b *Block) Forward(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 
 func (m *Model) logits(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 	x = m.Norm.Forward(t, x)
+	head := m.Embed.Weight
 	if m.Head != nil {
-		return m.Head.Forward(t, x)
+		head = m.Head.Weight
 	}
-	return m.Embed.Logits(t, x)
+	if t.Grad && m.cfg.bf16() { // evaluation and generation stay exact
+		return t.LinearBF16(x, head, nil)
+	}
+	return t.Linear(x, head, nil)
 }
 
 // Decode maps the next tokens ids (B, T) to logits (B, T, V), with one cache a block that holds the tokens before.

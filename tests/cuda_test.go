@@ -3,11 +3,13 @@ package tests
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"slices"
 	"testing"
 
+	"setun/autograd"
 	"setun/data"
 	"setun/device"
 	"setun/device/auto"
@@ -28,7 +30,7 @@ func TestCUDATraining(t *testing.T) {
 		name       string
 		optimizer  optim.Config
 		lambda     float32 // share of quantization in the first step: below 1, layers multiply floats too
-		first, tol float64 // relative, of the loss of the first step, and of those after, when codes have flipped
+		first, tol float64 // relative, of the loss before training, and of those of the steps, when codes flip
 		bf16       bool    // auto.AllowBF16
 	}{
 		{"adamw", optim.Config{Name: "adamw", LR: 2e-3}, 1, 1e-6, 3e-3, false},
@@ -70,19 +72,28 @@ func TestCUDATraining(t *testing.T) {
 				}
 				return rec.losses
 			}
+			eval := func(m *llm.Model) float64 { // in float32, but for lambda < 1
+				m.SetLambda(c.lambda)
+				ids := make([]int32, cfg.Context+1)
+				for i, c := range tinyText(len(ids)) {
+					ids[i] = int32(c)
+				}
+				var tape autograd.Tape
+				return float64(m.Loss(&tape, data.Batch{Shape: []int{1, cfg.Context}, Tokens: ids[:cfg.Context], Targets: ids[1:]}).Float())
+			}
+			near := func(what string, got, want, tol float64) {
+				if !(math.Abs(got-want) <= tol*want) {
+					t.Errorf("%s: loss %v, on cpu %v, tolerance %g", what, got, want, tol)
+				}
+			}
 			host, there := open(cpu.New(0)), open(gpu)
 			copyParams(there, host)
 			compareCodes(t, "before training", there, host)
+			near("before training", eval(there), eval(host), c.first)
 			want, got := run(host), run(there)
 			t.Logf("losses %v, on cpu %v", got, want)
 			for i := range steps {
-				tol := c.tol
-				if i == 0 {
-					tol = c.first
-				}
-				if !(math.Abs(float64(got[i]-want[i])) <= tol*float64(want[i])) {
-					t.Errorf("step %d: loss %v, on cpu %v, tolerance %g", i, got[i], want[i], tol)
-				}
+				near(fmt.Sprint("step ", i), float64(got[i]), float64(want[i]), c.tol)
 			}
 			if !(got[steps-1] < got[0]) {
 				t.Errorf("the loss did not fall: %v", got)

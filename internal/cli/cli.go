@@ -45,7 +45,7 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Out, "out", c.Out, "`folder` of the run: checkpoints, metrics, result.json")
 	f.StringVar(&c.Weights, "weights", c.Weights, "linear layers: ternary, five or fp32")
 	f.StringVar(&c.Math, "math", c.Math, "products of linear layers and attention: fp32, bf16, or int8 for the "+
-		"gradients of quantized layers, with attention in bf16; empty: int8, fp32 for float weights")
+		"gradients of quantized layers, with attention and head in bf16; empty: int8, fp32 for float weights")
 	f.IntVar(&c.Columns, "columns", c.Columns, "clusters of input channels that get scales of their own in quantized "+
 		"layers, up to 256; 0: none")
 	f.StringVar(&c.Optimizer, "optimizer", c.Optimizer, strings.Join(optim.Names, ", "))
