@@ -29,7 +29,8 @@ func training(quick bool) []benchmark {
 		gopher(llm.TernaryWeights, "adamw", 256, 4, 256, 16),
 		gopher(llm.TernaryWeights, "muon", 256, 4, 256, 16),
 		gopher(llm.TernaryWeights, "trust-adamw", 256, 4, 256, 16), gopher(llm.TernaryWeights, "trust-muon", 256, 4, 256, 16),
-		gopher(llm.FP32Weights, "adamw", 384, 6, 256, 16), gopher(llm.TernaryWeights, "adamw", 384, 6, 256, 16),
+		gopher(llm.FP32Weights, "adamw", 384, 6, 256, 16), gopher("bf16", "adamw", 384, 6, 256, 16),
+		gopher(llm.TernaryWeights, "adamw", 384, 6, 256, 16),
 		mlp(llm.FP32Weights, 784, 512), mlp(llm.TernaryWeights, 784, 512), generate(256, 4, 128),
 	}
 }

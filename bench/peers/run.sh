@@ -22,13 +22,14 @@ for ((round = 1; round <= rounds; round++)); do
   echo "round $round of $rounds" >&2
   for size in '256 4 5' '384 6 3'; do
     read -r d l steps <<<"$size"
-    for kind in fp32 ternary; do
-      setun "train/gopher/$kind/d=$d,"
-      flags=(--threads "$threads" --d "$d" --layers "$l" --steps "$steps")
-      [ $kind = fp32 ] || flags+=(--ternary)
-      py torch_gpt.py "${flags[@]}"
-      py torch_gpt.py "${flags[@]}" --bf16
-    done
+    flags=(--threads "$threads" --d "$d" --layers "$l" --steps "$steps")
+    setun "train/gopher/fp32/d=$d,"
+    py torch_gpt.py "${flags[@]}"
+    setun "train/gopher/bf16/d=$d,"
+    py torch_gpt.py "${flags[@]}" --bf16
+    setun "train/gopher/ternary/d=$d,"
+    py torch_gpt.py "${flags[@]}" --ternary
+    py torch_gpt.py "${flags[@]}" --ternary --bf16
   done
   setun '^train/mlp/'
   py torch_mlp.py --threads "$threads"

@@ -146,8 +146,9 @@ def main():
         opt.step()
         opt.zero_grad(set_to_none=True)
 
-    emit(f'train/gopher/{"ternary" if a.ternary else "fp32"}/d={a.d},l={a.layers}', 'torch-bf16' if a.bf16 else 'torch',
-         a.threads, a.batch * a.context, 'tokens/s', rounds(step, a.steps))
+    weights = 'ternary' if a.ternary else 'bf16' if a.bf16 else 'fp32'
+    emit(f'train/gopher/{weights}/d={a.d},l={a.layers}', 'torch-bf16' if a.bf16 else 'torch', a.threads,
+         a.batch * a.context, 'tokens/s', rounds(step, a.steps))
 
 
 if __name__ == "__main__":
