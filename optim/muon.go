@@ -13,8 +13,9 @@ import (
 //
 //	m = Momentum*m + g;  u = g + Momentum*m;  w -= LR * sqrt(max(1, rows/cols)) * orthogonal(u)
 //
-// orthogonal(u) is five Newton-Schulz iterations X = aX + (bA + cA^2)X, A = X Xᵀ, from X = u/||u||, with products in
-// bfloat16 where the device is faster with them.
+// orthogonal(u) is four iterations X = aX + (bA + cA^2)X, A = X Xᵀ, from X = u/||u||, with the polynomials of Polar Express
+// (Amsel et al. 2025, arXiv 2505.16932) in the place of Newton-Schulz's, and products in bfloat16 where the device is faster
+// with them.
 type Muon struct {
 	cfg   Config
 	ps    []Param // matrices
@@ -130,24 +131,30 @@ func (o *Muon) each(x *tensor.Tensor, like []int, f func(i int, x *tensor.Tensor
 	}
 }
 
+// quintics are the polynomials ax + bx^3 + cx^5 whose composition is nearest to 1 on [0.003, 1], each the best of its degree
+// on what the ones before leave. They do in four iterations what 3.4445, -4.775, 2.0315 does in five.
+var quintics = [4]struct{ a, b, c float32 }{
+	{8.383674, -24.765906, 18.357082}, {4.0434204, -3.011405, 0.56951215}, {3.5055706, -2.6266538, 0.5257194},
+	{2.490116, -1.8342751, 0.4368347},
+}
+
 // orthogonal takes x (k, rows, cols) over, matrices of norm 1, and returns the nearest semi-orthogonal ones, roughly:
-// singular values within about 0.7 to 1.2.
+// singular values from 0.003 on end within 0.8 to 1.2.
 func (o *Muon) orthogonal(x *tensor.Tensor) *tensor.Tensor {
-	const a, b, c = 3.4445, -4.7750, 2.0315
 	k, rows, cols := x.Dim(0), x.Dim(1), x.Dim(2)
 	n := min(rows, cols)
 	wide := rows <= cols
 	y := o.pool.Get(device.F32, k, rows, cols)
 	gram, poly := o.pool.Get(device.F32, k, n, n), o.pool.Get(device.F32, k, n, n)
-	for range 5 {
+	for _, p := range quintics {
 		tensor.MatMulBF16(gram, x, x, !wide, wide, 1, 0, true) // X Xᵀ, or Xᵀ X when tall
 		tensor.Copy(poly, gram)
-		tensor.MatMulBF16(poly, gram, gram, false, false, c, b, true)
+		tensor.MatMulBF16(poly, gram, gram, false, false, p.c, p.b, true)
 		tensor.Copy(y, x)
 		if wide {
-			tensor.MatMulBF16(y, poly, x, false, false, 1, a, false)
+			tensor.MatMulBF16(y, poly, x, false, false, 1, p.a, false)
 		} else {
-			tensor.MatMulBF16(y, x, poly, false, false, 1, a, false)
+			tensor.MatMulBF16(y, x, poly, false, false, 1, p.a, false)
 		}
 		x, y = y, x
 	}

@@ -127,15 +127,17 @@ func orthogonal(u []float64, rows, cols int) *mat.Dense {
 	if rows > cols {
 		x = mat.DenseCopyOf(x.T())
 	}
-	for range 5 {
+	for _, p := range [][3]float64{{8.383673612923165, -24.76590585797455, 18.35708189288761},
+		{4.043420433700426, -3.011404993841532, 0.5695121503191821}, {3.5055706172438947, -2.6266538356181015, 0.5257194048203222},
+		{2.4901159394442542, -1.8342750827526701, 0.4368347068954245}} {
 		var a, aa, y mat.Dense
 		a.Mul(x, x.T())
 		aa.Mul(&a, &a)
-		a.Scale(-4.7750, &a)
-		aa.Scale(2.0315, &aa)
+		a.Scale(p[1], &a)
+		aa.Scale(p[2], &aa)
 		a.Add(&a, &aa)
 		y.Mul(&a, x)
-		x.Scale(3.4445, x)
+		x.Scale(p[0], x)
 		x.Add(x, &y)
 	}
 	if rows > cols {
@@ -257,7 +259,7 @@ func TestMuonIsOrthogonal(t *testing.T) {
 			t.Fatal("no singular values")
 		}
 		values := svd.Values(nil)
-		if slices.Max(values) > 1.3 || slices.Min(values) < 0.6 {
+		if slices.Max(values) > 1.21 || slices.Min(values) < 0.79 {
 			t.Errorf("%d x %d: singular values from %.3f to %.3f", rows, cols, slices.Min(values), slices.Max(values))
 		}
 		// and it points where the gradient does
