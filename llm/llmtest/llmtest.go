@@ -96,6 +96,11 @@ func Q8K(x []float64, weight gguf.Type) {
 			x[i] = float64(half.FromF16(half.F16(float32(v))))
 		}
 	}
+	Q8KFloat(x, weight)
+}
+
+// Q8KFloat is what llama.cpp's build for AMX does: as Q8K, but weights in half precision multiply activations as they are.
+func Q8KFloat(x []float64, weight gguf.Type) {
 	if !ternary(weight) {
 		return
 	}
