@@ -21,14 +21,18 @@ func FuzzOpen(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	var packed, float bytes.Buffer
-	if _, err := m.WritePacked(&packed); err != nil {
+	var packed, halves, float bytes.Buffer
+	if _, err := m.WritePacked(&packed, false); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := m.WritePacked(&halves, true); err != nil {
 		f.Fatal(err)
 	}
 	if err := m.WriteGGUF(&float, gguf.F16); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(packed.Bytes())
+	f.Add(halves.Bytes())
 	f.Add(float.Bytes())
 	path := filepath.Join(f.TempDir(), "model")
 	f.Fuzz(func(t *testing.T, b []byte) {

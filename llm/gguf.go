@@ -1,7 +1,6 @@
 package llm
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -411,10 +410,7 @@ func (s *ggufSource) half(name string) (x []uint16, ok bool, err error) {
 		return nil, false, nil
 	}
 	err = s.view(ggufName(name), func(t gguf.Tensor) error {
-		x = make([]uint16, len(t.Data)/2)
-		for i := range x {
-			x[i] = binary.LittleEndian.Uint16(t.Data[2*i:])
-		}
+		x = halves(t.Data)
 		return nil
 	})
 	return x, err == nil, err

@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -35,6 +36,15 @@ type values struct {
 	codes  []int8
 	scales []float32
 	floats []float32
+}
+
+// halves are the numbers of a tensor in half precision.
+func halves(data []byte) []uint16 {
+	x := make([]uint16, len(data)/2)
+	for i := range x {
+		x[i] = binary.LittleEndian.Uint16(data[2*i:])
+	}
+	return x
 }
 
 // load builds the model of a Config from a source. Layers whose weights come packed are frozen; the others can be

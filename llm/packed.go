@@ -14,18 +14,20 @@ import (
 
 	"setun/device"
 	"setun/format/safetensors"
+	"setun/internal/half"
 	"setun/internal/trit"
 	"setun/ternary"
 )
 
 // A packed file is a safetensors file for deployment: no latent weights, nothing of training. A layer of the blocks is a
 // U8 tensor: its scales (1, or one a row) as float32, then the base-3 (five-level: base-5) bytes of its codes,
-// entropy-coded. Column scales are the bytes of ternary.PackColumns. All else is float32. The metadata hold the Config
-// and a checksum of the data.
+// entropy-coded. Column scales are the bytes of ternary.PackColumns. Embedding and head are float32 or half precision, all
+// else is float32. The metadata hold the Config and a checksum of the data.
 const (
 	packedFormat   = "setun-packed"
 	packedVersion  = "1"
 	packedVersion2 = "2" // with column clusters
+	packedVersion3 = "3" // with tables in half precision, and maybe column clusters
 )
 
 // Size counts the bytes of a packed file.
@@ -46,8 +48,9 @@ func (s Size) TernaryRatio() float64 { return float64(s.TernaryF32) / float64(s.
 func (s Size) FileRatio() float64 { return float64(s.FileF32) / float64(s.File) }
 
 // WritePacked writes the model as it is now to a packed file, which ReadPacked turns into a frozen model with the same
-// output to the bit.
-func (m *Model) WritePacked(w io.Writer) (Size, error) {
+// output to the bit. With halves, embedding and head are rounded to half precision: generation, which reads the head so
+// anyway, then reads the embedding so too, and a small model's file is much smaller.
+func (m *Model) WritePacked(w io.Writer, halves bool) (Size, error) {
 	var size Size
 	var tensors []safetensors.Tensor
 	inside := map[string]bool{}
@@ -79,12 +82,26 @@ func (m *Model) WritePacked(w io.Writer) (Size, error) {
 	if len(tensors) == 0 {
 		return size, fmt.Errorf("llm: %s weights cannot be packed; write them as safetensors or GGUF", m.cfg.Weights)
 	}
+	version := packedVersion
+	if m.cfg.Quant.Columns > 1 {
+		version = packedVersion2
+	}
 	size.FileF32 = size.TernaryF32
 	for name, v := range m.Params() {
-		if !inside[name] {
-			tensors = append(tensors, safetensors.New(name, v.T.Shape(), v.T.Floats()))
-			size.FileF32 += v.T.Bytes()
+		if inside[name] {
+			continue
 		}
+		size.FileF32 += 4 * int64(v.T.Len())
+		if v.T.Type() == device.F16 || halves && isTable(name) {
+			version = packedVersion3
+			var data []byte
+			for _, x := range v.T.Floats() {
+				data = binary.LittleEndian.AppendUint16(data, half.F16(x))
+			}
+			tensors = append(tensors, safetensors.Tensor{Name: name, DType: safetensors.F16, Shape: v.T.Shape(), Data: data})
+			continue
+		}
+		tensors = append(tensors, safetensors.New(name, v.T.Shape(), v.T.Floats()))
 	}
 	if err := m.Device().Sync(); err != nil {
 		return size, err
@@ -93,16 +110,15 @@ func (m *Model) WritePacked(w io.Writer) (Size, error) {
 	if err != nil {
 		return size, err
 	}
-	version := packedVersion
-	if m.cfg.Quant.Columns > 1 {
-		version = packedVersion2
-	}
 	c := counter{w: w}
 	err = safetensors.Write(&c, tensors, map[string]string{"format": packedFormat, "version": version,
 		"config": string(config), "sha256": checksum(tensors)})
 	size.File = c.n
 	return size, err
 }
+
+// isTable reports whether a parameter is embedding or head, by its name.
+func isTable(name string) bool { return name == "embed.weight" || name == "head.weight" }
 
 // checksum is the SHA-256 of the data of tensors in the order of their names.
 func checksum(tensors []safetensors.Tensor) string {
@@ -145,9 +161,9 @@ func readPacked(dev device.Device, f *safetensors.File, as Weights) (*Model, err
 	switch {
 	case meta["format"] != packedFormat:
 		return nil, errors.New("this is no packed model of setun; make one with: gopher export -packed FILE")
-	case meta["version"] != packedVersion && meta["version"] != packedVersion2:
-		return nil, fmt.Errorf("this packed model has version %q, this program reads %s; use a newer program",
-			meta["version"], packedVersion2)
+	case !slices.Contains([]string{packedVersion, packedVersion2, packedVersion3}, meta["version"]):
+		return nil, fmt.Errorf("this packed model has version %q, this program reads 1 to %s; use a newer program",
+			meta["version"], packedVersion3)
 	}
 	var c Config
 	if err := json.Unmarshal([]byte(meta["config"]), &c); err != nil {
@@ -225,7 +241,7 @@ func (s *packedSource) check(name string, shape ...int) error {
 	if strings.HasSuffix(name, ".columns") && in.DType == safetensors.U8 {
 		return nil // floats checks it
 	}
-	if !slices.Equal(in.Shape, shape) || in.DType != safetensors.F32 {
+	if !slices.Equal(in.Shape, shape) || in.DType != safetensors.F32 && !(in.DType == safetensors.F16 && isTable(name)) {
 		return fmt.Errorf("%q is %s of shape %v; the model needs F32 of %v", name, in.DType, in.Shape, shape)
 	}
 	return nil
@@ -236,20 +252,28 @@ func (s *packedSource) floats(name string, shape ...int) (x []float32, err error
 	if !ok {
 		return nil, fmt.Errorf("it has no tensor %q", name)
 	}
+	if !strings.HasSuffix(name, ".columns") || in.DType != safetensors.U8 {
+		return s.f.ReadF32(name)
+	}
 	err = s.f.View(name, func(t safetensors.Tensor) error {
-		if strings.HasSuffix(name, ".columns") && in.DType == safetensors.U8 {
-			x, err = ternary.UnpackColumns(t.Data, shape[0])
-			return named(name, err)
-		}
-		x, err = safetensors.Values[float32](t)
-		return err
+		x, err = ternary.UnpackColumns(t.Data, shape[0])
+		return named(name, err)
 	})
 	return x, err
 }
 
 func (s *packedSource) frozen() bool { return !s.thaw }
 
-func (s *packedSource) half(string) ([]uint16, bool, error) { return nil, false, nil }
+func (s *packedSource) half(name string) (x []uint16, ok bool, err error) {
+	if in, ok := s.f.Info(name); !ok || in.DType != safetensors.F16 {
+		return nil, false, nil
+	}
+	err = s.f.View(name, func(t safetensors.Tensor) error {
+		x = halves(t.Data)
+		return nil
+	})
+	return x, err == nil, err
+}
 
 func (s *packedSource) linear(name string, out, in int) (v values, err error) {
 	info, ok := s.f.Info(name)

@@ -14,6 +14,7 @@ import (
 	"setun/device/cpu"
 	"setun/device/devicetest"
 	"setun/format/safetensors"
+	"setun/internal/half"
 	"setun/llm"
 	"setun/tensor"
 	"setun/ternary"
@@ -36,7 +37,7 @@ func logits(m *llm.Model) []float32 {
 func writePacked(t *testing.T, m *llm.Model) (path string, size llm.Size) {
 	t.Helper()
 	var b bytes.Buffer
-	size, err := m.WritePacked(&b)
+	size, err := m.WritePacked(&b, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +90,68 @@ func TestPacked(t *testing.T) {
 			}
 			if b := size.BitsPerWeight(); b < 0.5 || b > 3.1 {
 				t.Errorf("%s: %.2f bits per weight", name, b)
+			}
+		}
+	}
+}
+
+// TestPackedHalves: tables in half precision round once, and stay halves in a frozen model and in files made from it.
+func TestPackedHalves(t *testing.T) {
+	for _, tied := range []bool{true, false} {
+		for _, dev := range []device.Device{cpu.New(1), devicetest.Opaque(cpu.New(1))} {
+			m, err := llm.New(tensor.NewMaker(dev, 3), tiny(func(c *llm.Config) { c.Tied = tied }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b, again bytes.Buffer
+			size, err := m.WritePacked(&b, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, whole := writePacked(t, m)
+			tables := 1
+			if !tied {
+				tables = 2
+			}
+			if saved := whole.File - size.File; saved < int64(tables*2*19*48)-100 || size.FileF32 != whole.FileF32 {
+				t.Errorf("tied %v: halves save %d bytes, float32 has %d and %d", tied, saved, size.FileF32, whole.FileF32)
+			}
+			path := filepath.Join(t.TempDir(), "model")
+			if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			back, err := llm.ReadPacked(dev, path, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if back.Embed.Weight.T.Type() != device.F16 {
+				t.Errorf("the embedding is %v", back.Embed.Weight.T.Type())
+			}
+			if _, err := back.WritePacked(&again, false); err != nil || !bytes.Equal(b.Bytes(), again.Bytes()) {
+				t.Errorf("another file from the model that was read, %v", err)
+			}
+			// The model with its tables rounded gives the same logits; to train on, the tables are these in float32.
+			thawed, err := llm.ReadPacked(dev, path, llm.FP32Weights)
+			if err != nil {
+				t.Fatal(err)
+			}
+			round := func(v, thawed *autograd.Value) {
+				x := v.T.Floats()
+				for i := range x {
+					x[i] = half.FromF16(half.F16(x[i]))
+				}
+				v.T.SetFloats(x)
+				v.Changed()
+				if !slices.Equal(thawed.T.Floats(), x) || thawed.T.Type() != device.F32 {
+					t.Error("a table is not rounded to the nearest halves")
+				}
+			}
+			round(m.Embed.Weight, thawed.Embed.Weight)
+			if !tied {
+				round(m.Head.Weight, thawed.Head.Weight)
+			}
+			if !slices.Equal(logits(back), logits(m)) {
+				t.Errorf("tied %v: other logits than those of the rounded model", tied)
 			}
 		}
 	}
@@ -175,7 +238,7 @@ func TestPackedErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fp32.WritePacked(new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), "cannot be packed") {
+	if _, err := fp32.WritePacked(new(bytes.Buffer), false); err == nil || !strings.Contains(err.Error(), "cannot be packed") {
 		t.Errorf("fp32 weights: %v", err)
 	}
 	m, err := llm.New(tensor.NewMaker(dev, 1), tiny(func(c *llm.Config) { c.Quant.Columns = 3 }))

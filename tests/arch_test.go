@@ -55,7 +55,7 @@ var imports = map[string][]string{
 	"setun/format/gguf":        {"setun/internal/half", "setun/internal/mmap"},
 
 	"setun/llm": {"setun/autograd", "setun/data", "setun/device", "setun/format/gguf", "setun/format/safetensors",
-		"setun/internal/atomicfile", "setun/internal/trit",
+		"setun/internal/atomicfile", "setun/internal/half", "setun/internal/trit",
 		"setun/nn", "setun/tensor", "setun/ternary"},
 
 	"setun/llm/llmtest": {"setun/format/gguf", "setun/internal/half"},

@@ -191,7 +191,7 @@ func trainCommand(ctx context.Context, args []string) error {
 		"gradients": fl.Gradients, "grad_bytes": res.GradBytes,
 	}
 	if cfg.Weights != llm.FP32Weights {
-		size, err := model.WritePacked(io.Discard)
+		size, err := model.WritePacked(io.Discard, false)
 		if err != nil {
 			return err
 		}
@@ -255,12 +255,16 @@ func exportCommand(args []string) error {
 	ggufFile := f.String("gguf", "", "write a GGUF `file` for llama.cpp")
 	typ := f.String("type", "TQ2_0", "type of the GGUF's matrices: TQ1_0, TQ2_0, F16, F32, BF16, Q8_0, or I2_S for bitnet.cpp")
 	folder := f.String("safetensors", "", "write a `folder` for Hugging Face's transformers, packed if the graph is BitNet's")
-	packed := f.String("packed", "", "write setun's own packed `file`, the smallest")
+	packed := f.String("packed", "", "write setun's own packed `file`, which loses no bit")
+	halves := f.Bool("half", false, "round embedding and head of -packed to half precision, as TQ files have them: the smallest file")
 	if err := cli.Parse(f, args); err != nil {
 		return err
 	}
 	if *ggufFile == "" && *folder == "" && *packed == "" {
 		return errors.New("say what to write: -gguf FILE, -safetensors FOLDER or -packed FILE")
+	}
+	if *halves && *packed == "" {
+		return errors.New("-half is for -packed; the tables of a GGUF follow its -type")
 	}
 	as, err := gguf.TypeByName(*typ)
 	if err != nil {
@@ -301,7 +305,7 @@ func exportCommand(args []string) error {
 	if *packed != "" {
 		var size llm.Size
 		if err := atomicfile.Write(*packed, func(w io.Writer) (err error) {
-			size, err = model.WritePacked(w)
+			size, err = model.WritePacked(w, *halves)
 			return err
 		}); err != nil {
 			return err
