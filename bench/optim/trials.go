@@ -91,15 +91,18 @@ func trials() []trial {
 			return trust("adamw", "", bestAdamW*f)
 		})
 	}
-	// abrupt: what the ratio compares with, where weights are quantized from the start.
+	// abrupt: what the ratio compares with, where weights are quantized from the start; beside AdamW there.
+	from := len(ts)
 	for _, rho := range []string{"quantized", "naive", "off"} {
-		from := len(ts)
-		add("abrupt", "rho-"+rho, llm.TernaryWeights, []float64{0.01, 1}, one, "", func(f float64) optim.Config {
+		add("abrupt", "rho-"+rho, llm.TernaryWeights, far, three, "", func(f float64) optim.Config {
 			return trust("adamw", rho, bestAdamW*f)
 		})
-		for i := range ts[from:] {
-			ts[from+i].abrupt = true
-		}
+	}
+	add("abrupt", "adamw", llm.TernaryWeights, []float64{0.5, 1, 2}, three, "", func(f float64) optim.Config {
+		return optim.Config{Name: "adamw", LR: float32(bestAdamW * f)}
+	})
+	for i := range ts[from:] {
+		ts[from+i].abrupt = true
 	}
 	// radius: how much it matters.
 	for _, d := range []string{"adamw", "muon"} {
