@@ -28,17 +28,26 @@ func bstrip16AMX(c *float32, ldc int, a *float32, ars int, b *float32, bs int, s
 //go:noescape
 func bstrip32AMX(c *float32, ldc int, a *float32, ars int, b *float32, bs int, steps int, alpha float32, beta float32, bias *float32, cols int, rows int, strips int, shape *uint8, tmp *float32)
 
+// pstrip16AMX: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j], mode 1 adds bias[j]; j < cols, 32 at most. Blocks of the
+// panel are 16 codes of each column at two bits, byte 4*j+b has codes b, 4+b, 8+b, 12+b of column j. Row i of a begins at i*ars;
+// codes have room for 4096.
+//
+//go:noescape
+func pstrip16AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *uint8)
+
+// pstrip32AMX: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j], mode 1 adds bias[j]; j < cols, 32 at most. Blocks of the
+// panel are 16 codes of each column at two bits, byte 4*j+b has codes b, 4+b, 8+b, 12+b of column j. Row i of a begins at i*ars;
+// codes have room for 4096.
+//
+//go:noescape
+func pstrip32AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *uint8)
+
 // tilesAMX: c[i,j] = sum a[i,:]*b[:,j], or += with acc 1; i < 32*strips, j < 32*groups, 16*steps words. Words of a and b are two
 // bfloat16. Rows of c lie cs bytes apart; rows of a as, 16 rows a16, 16 words of a row astep; rows of b bs, 16 columns b16, 16
 // rows bstep.
 //
 //go:noescape
 func tilesAMX(c *float32, cs int, a *float32, as int, a16 int, astep int, b *float32, bs int, b16 int, bstep int, steps int, strips int, groups int, acc int, shape *uint8)
-
-// unpackPanelAVX512: dst[(4*l+p)*128+i] = panel[128*l+i]>>(2*p) & 3, l < blocks, p < 4, i < 128
-//
-//go:noescape
-func unpackPanelAVX512(dst *uint8, panel *uint8, blocks int)
 
 // turnWordsAVX512: dst[64*j+4*i+b] = src[i*ss+4*j+b], i, j < 16, b < 4
 //

@@ -1077,6 +1077,461 @@ next:
 	VZEROUPPER
 	RET
 
+// func pstrip16AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *uint8)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·pstrip16AMX(SB), NOSPLIT, $0-128
+	MOVQ         shape+104(FP), AX
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0x84; BYTE $0x20; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // LDTILECFG (AX)
+	MOVQ         cols+88(FP), AX
+	MOVQ         $-1, CX
+	BZHIQ        AX, CX, CX
+	SHRQ         $0x00, CX
+	KMOVW        CX, K1
+	MOVQ         $-1, CX
+	BZHIQ        AX, CX, CX
+	SHRQ         $0x10, CX
+	KMOVW        CX, K2
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
+	MOVQ         panel+32(FP), AX
+	MOVQ         blocks+40(FP), CX
+	VBROADCASTSS c03030303<>+0(SB), Z0
+	MOVQ         CX, DX
+	ADDQ         $0x03, DX
+	SHRQ         $0x02, DX
+	MOVQ         ars+24(FP), BX
+	MOVQ         $0x00000080, SI
+	MOVQ         a+16(FP), DI
+	MOVQ         codes+120(FP), R8
+	MOVQ         codes+120(FP), R9
+	ADDQ         $0x00000800, R9
+	MOVQ         R8, R10
+	MOVQ         $0x00000004, R11
+	CMPQ         CX, R11
+	CMOVQLT      CX, R11
+	SUBQ         R11, CX
+	TESTQ        R11, R11
+	JZ           unpacked62
+
+block61:
+	VMOVDQU64  (AX), Z1
+	PREFETCHT0 4096(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, (R10)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 128(R10)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 256(R10)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 384(R10)
+	VMOVDQU64  64(AX), Z1
+	PREFETCHT0 4160(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, 64(R10)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 192(R10)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 320(R10)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 448(R10)
+	ADDQ       $0x00000080, AX
+	ADDQ       $0x00000200, R10
+	DECQ       R11
+	JNZ        block61
+
+unpacked62:
+step:
+	MOVQ    R9, R10
+	MOVQ    $0x00000004, R11
+	CMPQ    CX, R11
+	CMOVQLT CX, R11
+	SUBQ    R11, CX
+	TESTQ   R11, R11
+	JZ      unpacked64
+
+block63:
+	VMOVDQU64  (AX), Z1
+	PREFETCHT0 4096(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, (R10)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 128(R10)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 256(R10)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 384(R10)
+	VMOVDQU64  64(AX), Z1
+	PREFETCHT0 4160(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, 64(R10)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 192(R10)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 320(R10)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 448(R10)
+	ADDQ       $0x00000080, AX
+	ADDQ       $0x00000200, R10
+	DECQ       R11
+	JNZ        block63
+
+unpacked64:
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x1f; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (DI)(BX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x30; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (R8)(SI*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5e; BYTE $0xc4 // TDPBSUD $0x00, $0x04, $0x06
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xbc; BYTE $0x30; BYTE $0x40; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x07, 64(R8)(SI*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x42; BYTE $0x5e; BYTE $0xcc // TDPBSUD $0x01, $0x04, $0x07
+	ADDQ       $0x40, DI
+	XCHGQ      R8, R9
+	DECQ       DX
+	JNZ        step
+	MOVQ       tmp+112(FP), AX
+	MOVQ       $0x00000080, CX
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x08; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (AX)(CX*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x8c; BYTE $0x08; BYTE $0x40; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x01, 64(AX)(CX*1)
+	MOVQ       c+0(FP), AX
+	MOVQ       comp+48(FP), CX
+	MOVQ       rs+56(FP), DX
+	MOVQ       ldc+8(FP), BX
+	MOVQ       tmp+112(FP), SI
+	MOVQ       rows+96(FP), DI
+	SHLQ       $0x02, BX
+	MOVQ       bias+72(FP), R8
+	MOVQ       cs+64(FP), R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	MOVQ       DX, DX
+	MOVQ       mode+80(FP), R9
+	CMPQ       R9, $0x01
+	JEQ        bias66
+	JGT        acc67
+
+row68:
+	VPBROADCASTD (CX), Z2
+	VPADDD       (SI), Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS.BCST  (DX), Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, K1, (AX)
+	VPBROADCASTD (CX), Z2
+	VPADDD       64(SI), Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS.BCST  (DX), Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMOVUPS      Z2, K2, 64(AX)
+	ADDQ         BX, AX
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	DECQ         DI
+	JNZ          row68
+	JMP          end65
+
+bias66:
+	VMOVUPS.Z (R8), K1, Z2
+	VMOVUPS.Z 64(R8), K2, Z3
+
+row69:
+	VPBROADCASTD (CX), Z4
+	VPADDD       (SI), Z4, Z4
+	VCVTDQ2PS    Z4, Z4
+	VMULPS.BCST  (DX), Z4, Z4
+	VMULPS       Z0, Z4, Z4
+	VADDPS       Z2, Z4, Z4
+	VMOVUPS      Z4, K1, (AX)
+	VPBROADCASTD (CX), Z4
+	VPADDD       64(SI), Z4, Z4
+	VCVTDQ2PS    Z4, Z4
+	VMULPS.BCST  (DX), Z4, Z4
+	VMULPS       Z1, Z4, Z4
+	VADDPS       Z3, Z4, Z4
+	VMOVUPS      Z4, K2, 64(AX)
+	ADDQ         BX, AX
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	DECQ         DI
+	JNZ          row69
+	JMP          end65
+
+acc67:
+row70:
+	VPBROADCASTD (CX), Z2
+	VPADDD       (SI), Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS.BCST  (DX), Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS.Z    (AX), K1, Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      Z2, K1, (AX)
+	VPBROADCASTD (CX), Z2
+	VPADDD       64(SI), Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS.BCST  (DX), Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMOVUPS.Z    64(AX), K2, Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      Z2, K2, 64(AX)
+	ADDQ         BX, AX
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	DECQ         DI
+	JNZ          row70
+
+end65:
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
+	VZEROUPPER
+	RET
+
+DATA c03030303<>+0(SB)/8, $0x0303030303030303
+DATA c03030303<>+8(SB)/8, $0x0303030303030303
+DATA c03030303<>+16(SB)/8, $0x0303030303030303
+DATA c03030303<>+24(SB)/8, $0x0303030303030303
+GLOBL c03030303<>(SB), RODATA|NOPTR, $32
+
+// func pstrip32AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *uint8)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·pstrip32AMX(SB), NOSPLIT, $0-128
+	MOVQ         shape+104(FP), AX
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0x84; BYTE $0x20; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // LDTILECFG (AX)
+	MOVQ         cols+88(FP), AX
+	MOVQ         $-1, CX
+	BZHIQ        AX, CX, CX
+	SHRQ         $0x00, CX
+	KMOVW        CX, K1
+	MOVQ         $-1, CX
+	BZHIQ        AX, CX, CX
+	SHRQ         $0x10, CX
+	KMOVW        CX, K2
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd0 // TILEZERO $0x02
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd8 // TILEZERO $0x03
+	MOVQ         panel+32(FP), AX
+	MOVQ         blocks+40(FP), CX
+	VBROADCASTSS c03030303<>+0(SB), Z0
+	MOVQ         CX, DX
+	ADDQ         $0x03, DX
+	SHRQ         $0x02, DX
+	MOVQ         ars+24(FP), BX
+	MOVQ         $0x00000080, SI
+	MOVQ         a+16(FP), DI
+	MOVQ         BX, R8
+	SHLQ         $0x04, R8
+	ADDQ         DI, R8
+	MOVQ         codes+120(FP), R9
+	MOVQ         codes+120(FP), R10
+	ADDQ         $0x00000800, R10
+	MOVQ         R9, R11
+	MOVQ         $0x00000004, R12
+	CMPQ         CX, R12
+	CMOVQLT      CX, R12
+	SUBQ         R12, CX
+	TESTQ        R12, R12
+	JZ           unpacked72
+
+block71:
+	VMOVDQU64  (AX), Z1
+	PREFETCHT0 4096(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, (R11)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 128(R11)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 256(R11)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 384(R11)
+	VMOVDQU64  64(AX), Z1
+	PREFETCHT0 4160(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, 64(R11)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 192(R11)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 320(R11)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 448(R11)
+	ADDQ       $0x00000080, AX
+	ADDQ       $0x00000200, R11
+	DECQ       R12
+	JNZ        block71
+
+unpacked72:
+step:
+	MOVQ    R10, R11
+	MOVQ    $0x00000004, R12
+	CMPQ    CX, R12
+	CMOVQLT CX, R12
+	SUBQ    R12, CX
+	TESTQ   R12, R12
+	JZ      unpacked74
+
+block73:
+	VMOVDQU64  (AX), Z1
+	PREFETCHT0 4096(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, (R11)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 128(R11)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 256(R11)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 384(R11)
+	VMOVDQU64  64(AX), Z1
+	PREFETCHT0 4160(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, 64(R11)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 192(R11)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 320(R11)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 448(R11)
+	ADDQ       $0x00000080, AX
+	ADDQ       $0x00000200, R11
+	DECQ       R12
+	JNZ        block73
+
+unpacked74:
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x1f; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (DI)(BX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xac; BYTE $0x18; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x05, (R8)(BX*1)
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x31; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (R9)(SI*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5e; BYTE $0xc4 // TDPBSUD $0x00, $0x04, $0x06
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5e; BYTE $0xd5 // TDPBSUD $0x02, $0x05, $0x06
+	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xbc; BYTE $0x31; BYTE $0x40; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x07, 64(R9)(SI*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x42; BYTE $0x5e; BYTE $0xcc // TDPBSUD $0x01, $0x04, $0x07
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x42; BYTE $0x5e; BYTE $0xdd // TDPBSUD $0x03, $0x05, $0x07
+	ADDQ       $0x40, DI
+	ADDQ       $0x40, R8
+	XCHGQ      R9, R10
+	DECQ       DX
+	JNZ        step
+	MOVQ       tmp+112(FP), AX
+	MOVQ       $0x00000080, CX
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x08; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (AX)(CX*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x8c; BYTE $0x08; BYTE $0x40; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x01, 64(AX)(CX*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x94; BYTE $0x08; BYTE $0x00; BYTE $0x08; BYTE $0x00; BYTE $0x00 // TILESTORED $0x02, 2048(AX)(CX*1)
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x9c; BYTE $0x08; BYTE $0x40; BYTE $0x08; BYTE $0x00; BYTE $0x00 // TILESTORED $0x03, 2112(AX)(CX*1)
+	MOVQ       c+0(FP), AX
+	MOVQ       comp+48(FP), CX
+	MOVQ       rs+56(FP), DX
+	MOVQ       ldc+8(FP), BX
+	MOVQ       tmp+112(FP), SI
+	MOVQ       rows+96(FP), DI
+	SHLQ       $0x02, BX
+	MOVQ       bias+72(FP), R8
+	MOVQ       cs+64(FP), R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	MOVQ       DX, DX
+	MOVQ       mode+80(FP), R9
+	CMPQ       R9, $0x01
+	JEQ        bias76
+	JGT        acc77
+
+row78:
+	VPBROADCASTD (CX), Z2
+	VPADDD       (SI), Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS.BCST  (DX), Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, K1, (AX)
+	VPBROADCASTD (CX), Z2
+	VPADDD       64(SI), Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS.BCST  (DX), Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMOVUPS      Z2, K2, 64(AX)
+	ADDQ         BX, AX
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	DECQ         DI
+	JNZ          row78
+	JMP          end75
+
+bias76:
+	VMOVUPS.Z (R8), K1, Z2
+	VMOVUPS.Z 64(R8), K2, Z3
+
+row79:
+	VPBROADCASTD (CX), Z4
+	VPADDD       (SI), Z4, Z4
+	VCVTDQ2PS    Z4, Z4
+	VMULPS.BCST  (DX), Z4, Z4
+	VMULPS       Z0, Z4, Z4
+	VADDPS       Z2, Z4, Z4
+	VMOVUPS      Z4, K1, (AX)
+	VPBROADCASTD (CX), Z4
+	VPADDD       64(SI), Z4, Z4
+	VCVTDQ2PS    Z4, Z4
+	VMULPS.BCST  (DX), Z4, Z4
+	VMULPS       Z1, Z4, Z4
+	VADDPS       Z3, Z4, Z4
+	VMOVUPS      Z4, K2, 64(AX)
+	ADDQ         BX, AX
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	DECQ         DI
+	JNZ          row79
+	JMP          end75
+
+acc77:
+row80:
+	VPBROADCASTD (CX), Z2
+	VPADDD       (SI), Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS.BCST  (DX), Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS.Z    (AX), K1, Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      Z2, K1, (AX)
+	VPBROADCASTD (CX), Z2
+	VPADDD       64(SI), Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS.BCST  (DX), Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMOVUPS.Z    64(AX), K2, Z3
+	VADDPS       Z3, Z2, Z2
+	VMOVUPS      Z2, K2, 64(AX)
+	ADDQ         BX, AX
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x04, CX
+	ADDQ         $0x04, DX
+	DECQ         DI
+	JNZ          row80
+
+end75:
+	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
+	VZEROUPPER
+	RET
+
 // func tilesAMX(c *float32, cs int, a *float32, as int, a16 int, astep int, b *float32, bs int, b16 int, bstep int, steps int, strips int, groups int, acc int, shape *uint8)
 // Requires: AVX
 TEXT ·tilesAMX(SB), NOSPLIT, $0-120
@@ -1159,54 +1614,6 @@ step:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
 	VZEROUPPER
 	RET
-
-// func unpackPanelAVX512(dst *uint8, panel *uint8, blocks int)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·unpackPanelAVX512(SB), NOSPLIT, $0-24
-	MOVQ         dst+0(FP), AX
-	MOVQ         panel+8(FP), CX
-	MOVQ         blocks+16(FP), DX
-	VBROADCASTSS c03030303<>+0(SB), Z0
-
-block:
-	VMOVDQU64  (CX), Z1
-	PREFETCHT0 4096(CX)
-	VPANDD     Z0, Z1, Z2
-	VMOVDQU64  Z2, (AX)
-	VPSRLD     $0x02, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 128(AX)
-	VPSRLD     $0x04, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 256(AX)
-	VPSRLD     $0x06, Z1, Z1
-	VPANDD     Z0, Z1, Z1
-	VMOVDQU64  Z1, 384(AX)
-	VMOVDQU64  64(CX), Z1
-	PREFETCHT0 4160(CX)
-	VPANDD     Z0, Z1, Z2
-	VMOVDQU64  Z2, 64(AX)
-	VPSRLD     $0x02, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 192(AX)
-	VPSRLD     $0x04, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 320(AX)
-	VPSRLD     $0x06, Z1, Z1
-	VPANDD     Z0, Z1, Z1
-	VMOVDQU64  Z1, 448(AX)
-	ADDQ       $0x00000080, CX
-	ADDQ       $0x00000200, AX
-	DECQ       DX
-	JNZ        block
-	VZEROUPPER
-	RET
-
-DATA c03030303<>+0(SB)/8, $0x0303030303030303
-DATA c03030303<>+8(SB)/8, $0x0303030303030303
-DATA c03030303<>+16(SB)/8, $0x0303030303030303
-DATA c03030303<>+24(SB)/8, $0x0303030303030303
-GLOBL c03030303<>(SB), RODATA|NOPTR, $32
 
 // func turnWordsAVX512(dst *int8, src *int8, ss int)
 // Requires: AVX, AVX512F

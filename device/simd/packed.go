@@ -109,14 +109,20 @@ func (p *packed) panel(j, i, end int) {
 
 // tile computes rows from i on, columns [j, j+cols).
 func (p *packed) tile(kernel packedKernel, panel []uint8, i, j, cols int) {
-	ws, bias := &p.same[0], (*float32)(nil)
+	ws, bias, _ := p.scales(j)
+	kernel(&p.y[i*p.n+j], p.n, &p.x[i*p.depth], p.depth, &panel[0], p.blocks, &p.comp.X[i], &p.xs[i], ws, bias, cols)
+}
+
+// scales are those of columns from j on, and their bias.
+func (p *packed) scales(j int) (ws, bias *float32, mode int) {
+	ws, mode = &p.same[0], overwrite
 	if len(p.ws) > 1 {
 		ws = &p.ws[j]
 	}
 	if p.bias != nil {
-		bias = &p.bias[j]
+		bias, mode = &p.bias[j], addBias
 	}
-	kernel(&p.y[i*p.n+j], p.n, &p.x[i*p.depth], p.depth, &panel[0], p.blocks, &p.comp.X[i], &p.xs[i], ws, bias, cols)
+	return ws, bias, mode
 }
 
 type packedKernel func(y *float32, ldy int, x *int8, ldx int, panel *uint8, blocks int, comp *int32, xs, ws, bias *float32,

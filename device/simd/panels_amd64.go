@@ -6,7 +6,7 @@ import (
 )
 
 // packedTiles is the rows of activations from which AMX pays.
-const packedTiles = 9
+const packedTiles = 3
 
 // packedDepth is the depth of a row of activations, which has whole blocks.
 func (d *Device) packedDepth(depth, m int) int {
@@ -19,8 +19,9 @@ func (d *Device) packedDepth(depth, m int) int {
 // rows multiplies the next rows of [i, end) with a panel and says how many.
 func (p *packed) rows(panel []uint8, i, end, j, cols int) int {
 	if p.depth%tileBytes == 0 && p.tier == AMX && end-i >= packedTiles {
-		p.tiles(panel, i, end, j, cols)
-		return end - i
+		rows := min(tileRows, end-i)
+		p.strip(panel, i, rows, j, cols)
+		return rows
 	}
 	rows := min(packedRows, end-i)
 	switch {
@@ -38,26 +39,14 @@ func (p *packed) rows(panel []uint8, i, end, j, cols int) int {
 	return rows
 }
 
-// tiles computes rows [i, end) of activations, columns [j, j+cols), on AMX, from the panel at a byte a code.
-func (p *packed) tiles(panel []uint8, i, end, j, cols int) {
-	codes, sums := scratch.Get[uint8](device.PanelRows*p.depth), scratch.Get[int32](tileSums)
+// strip computes rows of activations from i on, tileRows at most, columns [j, j+cols), on AMX.
+func (p *packed) strip(panel []uint8, i, rows, j, cols int) {
+	codes, sums := scratch.Get[uint8](2*device.PanelRows*tileBytes), scratch.Get[int32](tileSums)
 	defer codes.Free()
 	defer sums.Free()
-	unpackPanelAVX512(&codes.X[0], &panel[0], p.blocks)
-	ws, bias, mode := &p.same[0], (*float32)(nil), overwrite
-	if len(p.ws) > 1 {
-		ws = &p.ws[j]
-	}
-	if p.bias != nil {
-		bias, mode = &p.bias[j], addBias
-	}
-	for i < end {
-		strips, high := max(1, (end-i)/tileRows), min(end-i, tileRows)
-		strips = min(strips, max(1, callGroups/p.depth))
-		byHeight(high, qstrip16AMX, qstrip32AMX)(&p.y[i*p.n+j], p.n, &p.x[i*p.depth], p.depth, tileBytes, &codes.X[0], 4*device.PanelRows, p.depth/tileBytes,
-			&p.comp.X[i], &p.xs[i], ws, bias, mode, cols, high, strips, &shapes[high][0], &sums.X[0])
-		i += strips * high
-	}
+	ws, bias, mode := p.scales(j)
+	byHeight(rows, pstrip16AMX, pstrip32AMX)(&p.y[i*p.n+j], p.n, &p.x[i*p.depth], p.depth, &panel[0], p.blocks, &p.comp.X[i],
+		&p.xs[i], ws, bias, mode, cols, rows, &shapes[rows][0], &sums.X[0], &codes.X[0])
 }
 
 // By rows of activations.

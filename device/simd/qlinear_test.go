@@ -108,7 +108,8 @@ func TestQLinear(t *testing.T) {
 
 // TestPackedLinear: panels give the bits of codes, in every tier, at every remainder.
 func TestPackedLinear(t *testing.T) {
-	shapes := [][3]int{{1, 1, 1}, {8, 5, 3}, {9, 64, 64}, {97, 130, 260}, {50, 7, 1025}, {3, 100, 500}, {1, 31, 15}}
+	shapes := [][3]int{{1, 1, 1}, {8, 5, 3}, {9, 64, 64}, {97, 130, 260}, {50, 7, 1025}, {3, 100, 500}, {1, 31, 15},
+		{20, 33, 48}, {31, 40, 100}, {32, 64, 129}, {33, 32, 64}}
 	for r := 1; r <= 17; r++ { // rows of tiles, of panels, blocks
 		shapes = append(shapes, [3]int{r, 33, 48}, [3]int{3, 31 + r, 32}, [3]int{5, 2 * r, 31 + r}, [3]int{1, 4 * r, 128 * r})
 	}

@@ -30,8 +30,10 @@ func main() {
 	for _, high := range []int{1, 2} {
 		strip{high: high, product: "TDPBF16PS"}.emit()
 	}
+	for _, high := range []int{1, 2} {
+		strip{high: high, product: "TDPBSUD", int8: true}.packed()
+	}
 	tiles()
-	unpack()
 	turnWords()
 	Generate()
 	encode(flag.Lookup("out").Value.String())
@@ -157,6 +159,11 @@ func (t strip) half(half int, a reg.GPVirtual) {
 	ADDQ(sixteen, b)
 	DECQ(steps)
 	JNZ(LabelRef(loop))
+	t.store()
+}
+
+// store leaves the sums in tmp.
+func (t strip) store() {
 	tmp, row := Ptr("tmp"), GP64()
 	MOVQ(U32(128), row)
 	for i := range 2 * t.high {
@@ -264,6 +271,75 @@ func (t strip) put(half int, c, comp, rs reg.GPVirtual, k []reg.Register) {
 	Label(end)
 }
 
+// packed is a strip of all depth times a panel of 32 rows of codes at two bits: 64 codes of each are unpacked to one of two
+// places in the first-level cache while those in the other are multiplied.
+func (t strip) packed() {
+	routine(fmt.Sprintf("pstrip%dAMX", 16*t.high), "func(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, "+
+		"comp *int32, rs, cs, bias *float32, mode, cols, rows int, shape *uint8, tmp *int32, codes *uint8)",
+		`c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j], mode 1 adds bias[j]; j < cols, 32 at most. Blocks of the
+panel are 16 codes of each column at two bits, byte 4*j+b has codes b, 4+b, 8+b, 12+b of column j. Row i of a begins at i*ars;
+codes have room for 4096.`)
+	shape := Ptr("shape")
+	tile("LDTILECFG", nil, Mem{Base: shape})
+	k := AVX512.Masks(Ptr("cols"), 2)
+	for i := range 2 * t.high {
+		tile("TILEZERO", []int{i})
+	}
+	panel, blocks, low := Ptr("panel"), Ptr("blocks"), AVX512.Bits(0x03030303)
+	steps := Clone(blocks)
+	ADDQ(U8(3), steps)
+	SHRQ(U8(2), steps)
+	unpack := func(place reg.GPVirtual) {
+		dst, n := Clone(place), GP64()
+		loop, end := Fresh("block"), Fresh("unpacked")
+		MOVQ(U32(4), n)
+		CMPQ(blocks, n)
+		CMOVQLT(blocks, n)
+		SUBQ(n, blocks)
+		TESTQ(n, n)
+		JZ(LabelRef(end))
+		Label(loop)
+		unpackBlock(dst, panel, low)
+		ADDQ(U32(128), panel)
+		ADDQ(U32(512), dst)
+		DECQ(n)
+		JNZ(LabelRef(loop))
+		Label(end)
+	}
+	ars, row := Ptr("ars"), GP64()
+	MOVQ(U32(128), row)
+	at := []reg.GPVirtual{Ptr("a"), GP64()}
+	if t.high == 2 {
+		MOVQ(ars, at[1])
+		SHLQ(U8(4), at[1])
+		ADDQ(at[0], at[1])
+	}
+	this, next := Ptr("codes"), Ptr("codes")
+	ADDQ(U32(2048), next)
+	unpack(this)
+	Label("step")
+	unpack(next)
+	for r := range t.high {
+		tile("TILELOADD", []int{tileA + r}, Mem{Base: at[r], Index: ars, Scale: 1})
+	}
+	for v := range 2 {
+		tile("TILELOADD", []int{tileB + v}, Mem{Base: this, Index: row, Scale: 1, Disp: 64 * v})
+		for r := range t.high {
+			tile(t.product, []int{2*r + v, tileA + r, tileB + v})
+		}
+	}
+	for r := range t.high {
+		ADDQ(U8(64), at[r])
+	}
+	XCHGQ(this, next)
+	DECQ(steps)
+	JNZ(LabelRef("step"))
+	t.store()
+	t.put(0, Ptr("c"), Ptr("comp"), Ptr("rs"), k)
+	tile("TILERELEASE", nil)
+	AVX512.End()
+}
+
 // tiles is the bare product of whole tiles: sums stay in tile registers until they are stored.
 func tiles() {
 	routine("tilesAMX", "func(c *float32, cs int, a *float32, as, a16, astep int, b *float32, bs, b16, bstep int, "+
@@ -335,13 +411,8 @@ rows bstep.`)
 	AVX512.End()
 }
 
-// unpack writes a panel of codes at two bits as groups of B.
-func unpack() {
-	routine("unpackPanelAVX512", "func(dst *uint8, panel *uint8, blocks int)",
-		"dst[(4*l+p)*128+i] = panel[128*l+i]>>(2*p) & 3, l < blocks, p < 4, i < 128")
-	dst, panel, blocks := Ptr("dst"), Ptr("panel"), Ptr("blocks")
-	low := AVX512.Bits(0x03030303)
-	Label("block")
+// unpackBlock writes a block of codes at two bits, 128 bytes, as groups of B: dst[128*p+i] = panel[i]>>(2*p) & 3.
+func unpackBlock(dst, panel reg.GPVirtual, low reg.VecVirtual) {
 	for v := range 2 {
 		line := ZMM()
 		VMOVDQU64(Mem{Base: panel, Disp: 64 * v}, line)
@@ -357,11 +428,6 @@ func unpack() {
 			VMOVDQU64(x, Mem{Base: dst, Disp: 128*p + 64*v})
 		}
 	}
-	ADDQ(U32(128), panel)
-	ADDQ(U32(512), dst)
-	DECQ(blocks)
-	JNZ(LabelRef("block"))
-	AVX512.End()
 }
 
 // turnWords transposes 16 x 16 words.
