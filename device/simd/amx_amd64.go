@@ -30,17 +30,17 @@ func bstrip32AMX(c *float32, ldc int, a *float32, ars int, b *float32, bs int, s
 
 // pstrip16AMX: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j], mode 1 adds bias[j]; j < cols, 32 at most. Blocks of the
 // panel are 16 codes of each column at two bits, byte 4*j+b has codes b, 4+b, 8+b, 12+b of column j. Row i of a begins at i*ars;
-// codes have room for 4096.
+// codes have room for 4096 of them.
 //
 //go:noescape
-func pstrip16AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *uint8)
+func pstrip16AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *int32)
 
 // pstrip32AMX: c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j], mode 1 adds bias[j]; j < cols, 32 at most. Blocks of the
 // panel are 16 codes of each column at two bits, byte 4*j+b has codes b, 4+b, 8+b, 12+b of column j. Row i of a begins at i*ars;
-// codes have room for 4096.
+// codes have room for 4096 of them.
 //
 //go:noescape
-func pstrip32AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *uint8)
+func pstrip32AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *int32)
 
 // tilesAMX: c[i,j] = sum a[i,:]*b[:,j], or += with acc 1; i < 32*strips, j < 32*groups, 16*steps words. Words of a and b are two
 // bfloat16. Rows of c lie cs bytes apart; rows of a as, 16 rows a16, 16 words of a row astep; rows of b bs, 16 columns b16, 16

@@ -1077,20 +1077,31 @@ next:
 	VZEROUPPER
 	RET
 
-// func pstrip16AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *uint8)
+// func pstrip16AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *int32)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·pstrip16AMX(SB), NOSPLIT, $0-128
-	MOVQ         shape+104(FP), AX
+	MOVQ      shape+104(FP), AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0x84; BYTE $0x20; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // LDTILECFG (AX)
-	MOVQ         cols+88(FP), AX
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	SHRQ         $0x00, CX
-	KMOVW        CX, K1
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	SHRQ         $0x10, CX
-	KMOVW        CX, K2
+	MOVQ      cols+88(FP), AX
+	MOVQ      $-1, CX
+	BZHIQ     AX, CX, CX
+	SHRQ      $0x00, CX
+	KMOVW     CX, K1
+	MOVQ      $-1, CX
+	BZHIQ     AX, CX, CX
+	SHRQ      $0x10, CX
+	KMOVW     CX, K2
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	MOVQ      rows+96(FP), DX
+	SHLQ      $0x02, CX
+
+fetch61:
+	PREFETCHT0   (AX)
+	PREFETCHT0   64(AX)
+	ADDQ         CX, AX
+	DECQ         DX
+	JNZ          fetch61
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
 	MOVQ         panel+32(FP), AX
@@ -1111,9 +1122,9 @@ TEXT ·pstrip16AMX(SB), NOSPLIT, $0-128
 	CMOVQLT      CX, R11
 	SUBQ         R11, CX
 	TESTQ        R11, R11
-	JZ           unpacked62
+	JZ           unpacked63
 
-block61:
+block62:
 	VMOVDQU64  (AX), Z1
 	PREFETCHT0 4096(AX)
 	VPANDD     Z0, Z1, Z2
@@ -1143,9 +1154,9 @@ block61:
 	ADDQ       $0x00000080, AX
 	ADDQ       $0x00000200, R10
 	DECQ       R11
-	JNZ        block61
+	JNZ        block62
 
-unpacked62:
+unpacked63:
 step:
 	MOVQ    R9, R10
 	MOVQ    $0x00000004, R11
@@ -1153,9 +1164,9 @@ step:
 	CMOVQLT CX, R11
 	SUBQ    R11, CX
 	TESTQ   R11, R11
-	JZ      unpacked64
+	JZ      unpacked65
 
-block63:
+block64:
 	VMOVDQU64  (AX), Z1
 	PREFETCHT0 4096(AX)
 	VPANDD     Z0, Z1, Z2
@@ -1185,9 +1196,9 @@ block63:
 	ADDQ       $0x00000080, AX
 	ADDQ       $0x00000200, R10
 	DECQ       R11
-	JNZ        block63
+	JNZ        block64
 
-unpacked64:
+unpacked65:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x1f; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (DI)(BX*1)
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x30; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (R8)(SI*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5e; BYTE $0xc4 // TDPBSUD $0x00, $0x04, $0x06
@@ -1215,10 +1226,10 @@ unpacked64:
 	MOVQ       DX, DX
 	MOVQ       mode+80(FP), R9
 	CMPQ       R9, $0x01
-	JEQ        bias66
-	JGT        acc67
+	JEQ        bias67
+	JGT        acc68
 
-row68:
+row69:
 	VPBROADCASTD (CX), Z2
 	VPADDD       (SI), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -1236,14 +1247,14 @@ row68:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row68
-	JMP          end65
+	JNZ          row69
+	JMP          end66
 
-bias66:
+bias67:
 	VMOVUPS.Z (R8), K1, Z2
 	VMOVUPS.Z 64(R8), K2, Z3
 
-row69:
+row70:
 	VPBROADCASTD (CX), Z4
 	VPADDD       (SI), Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -1263,11 +1274,11 @@ row69:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row69
-	JMP          end65
+	JNZ          row70
+	JMP          end66
 
-acc67:
-row70:
+acc68:
+row71:
 	VPBROADCASTD (CX), Z2
 	VPADDD       (SI), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -1289,9 +1300,9 @@ row70:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row70
+	JNZ          row71
 
-end65:
+end66:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
 	VZEROUPPER
 	RET
@@ -1302,20 +1313,31 @@ DATA c03030303<>+16(SB)/8, $0x0303030303030303
 DATA c03030303<>+24(SB)/8, $0x0303030303030303
 GLOBL c03030303<>(SB), RODATA|NOPTR, $32
 
-// func pstrip32AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *uint8)
+// func pstrip32AMX(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, comp *int32, rs *float32, cs *float32, bias *float32, mode int, cols int, rows int, shape *uint8, tmp *int32, codes *int32)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·pstrip32AMX(SB), NOSPLIT, $0-128
-	MOVQ         shape+104(FP), AX
+	MOVQ      shape+104(FP), AX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0x84; BYTE $0x20; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // LDTILECFG (AX)
-	MOVQ         cols+88(FP), AX
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	SHRQ         $0x00, CX
-	KMOVW        CX, K1
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	SHRQ         $0x10, CX
-	KMOVW        CX, K2
+	MOVQ      cols+88(FP), AX
+	MOVQ      $-1, CX
+	BZHIQ     AX, CX, CX
+	SHRQ      $0x00, CX
+	KMOVW     CX, K1
+	MOVQ      $-1, CX
+	BZHIQ     AX, CX, CX
+	SHRQ      $0x10, CX
+	KMOVW     CX, K2
+	MOVQ      c+0(FP), AX
+	MOVQ      ldc+8(FP), CX
+	MOVQ      rows+96(FP), DX
+	SHLQ      $0x02, CX
+
+fetch72:
+	PREFETCHT0   (AX)
+	PREFETCHT0   64(AX)
+	ADDQ         CX, AX
+	DECQ         DX
+	JNZ          fetch72
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd0 // TILEZERO $0x02
@@ -1341,49 +1363,7 @@ TEXT ·pstrip32AMX(SB), NOSPLIT, $0-128
 	CMOVQLT      CX, R12
 	SUBQ         R12, CX
 	TESTQ        R12, R12
-	JZ           unpacked72
-
-block71:
-	VMOVDQU64  (AX), Z1
-	PREFETCHT0 4096(AX)
-	VPANDD     Z0, Z1, Z2
-	VMOVDQU64  Z2, (R11)
-	VPSRLD     $0x02, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 128(R11)
-	VPSRLD     $0x04, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 256(R11)
-	VPSRLD     $0x06, Z1, Z1
-	VPANDD     Z0, Z1, Z1
-	VMOVDQU64  Z1, 384(R11)
-	VMOVDQU64  64(AX), Z1
-	PREFETCHT0 4160(AX)
-	VPANDD     Z0, Z1, Z2
-	VMOVDQU64  Z2, 64(R11)
-	VPSRLD     $0x02, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 192(R11)
-	VPSRLD     $0x04, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 320(R11)
-	VPSRLD     $0x06, Z1, Z1
-	VPANDD     Z0, Z1, Z1
-	VMOVDQU64  Z1, 448(R11)
-	ADDQ       $0x00000080, AX
-	ADDQ       $0x00000200, R11
-	DECQ       R12
-	JNZ        block71
-
-unpacked72:
-step:
-	MOVQ    R10, R11
-	MOVQ    $0x00000004, R12
-	CMPQ    CX, R12
-	CMOVQLT CX, R12
-	SUBQ    R12, CX
-	TESTQ   R12, R12
-	JZ      unpacked74
+	JZ           unpacked74
 
 block73:
 	VMOVDQU64  (AX), Z1
@@ -1418,6 +1398,48 @@ block73:
 	JNZ        block73
 
 unpacked74:
+step:
+	MOVQ    R10, R11
+	MOVQ    $0x00000004, R12
+	CMPQ    CX, R12
+	CMOVQLT CX, R12
+	SUBQ    R12, CX
+	TESTQ   R12, R12
+	JZ      unpacked76
+
+block75:
+	VMOVDQU64  (AX), Z1
+	PREFETCHT0 4096(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, (R11)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 128(R11)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 256(R11)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 384(R11)
+	VMOVDQU64  64(AX), Z1
+	PREFETCHT0 4160(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, 64(R11)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 192(R11)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 320(R11)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 448(R11)
+	ADDQ       $0x00000080, AX
+	ADDQ       $0x00000200, R11
+	DECQ       R12
+	JNZ        block75
+
+unpacked76:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x1f; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (DI)(BX*1)
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xac; BYTE $0x18; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x05, (R8)(BX*1)
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x31; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (R9)(SI*1)
@@ -1451,10 +1473,10 @@ unpacked74:
 	MOVQ       DX, DX
 	MOVQ       mode+80(FP), R9
 	CMPQ       R9, $0x01
-	JEQ        bias76
-	JGT        acc77
+	JEQ        bias78
+	JGT        acc79
 
-row78:
+row80:
 	VPBROADCASTD (CX), Z2
 	VPADDD       (SI), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -1472,14 +1494,14 @@ row78:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row78
-	JMP          end75
+	JNZ          row80
+	JMP          end77
 
-bias76:
+bias78:
 	VMOVUPS.Z (R8), K1, Z2
 	VMOVUPS.Z 64(R8), K2, Z3
 
-row79:
+row81:
 	VPBROADCASTD (CX), Z4
 	VPADDD       (SI), Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -1499,11 +1521,11 @@ row79:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row79
-	JMP          end75
+	JNZ          row81
+	JMP          end77
 
-acc77:
-row80:
+acc79:
+row82:
 	VPBROADCASTD (CX), Z2
 	VPADDD       (SI), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -1525,9 +1547,9 @@ row80:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row80
+	JNZ          row82
 
-end75:
+end77:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
 	VZEROUPPER
 	RET

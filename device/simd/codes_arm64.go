@@ -55,8 +55,11 @@ func (d *Device) gradRow(q []int8, x, ws []float32) (scale float32, comp int32) 
 // packedDepth is the depth of a row of activations, which has whole blocks.
 func (d *Device) packedDepth(depth, m int) int { return depth }
 
+// scratch is what a task needs.
+func (p *packed) scratch() int { return 0 }
+
 // rows multiplies the next rows of [i, end) with a panel and says how many.
-func (p *packed) rows(panel []uint8, i, end, j, cols int) int {
+func (p *packed) rows(panel []uint8, i, end, j, cols int, _ []int32) int {
 	if end-i >= 4 {
 		for c := 0; c < cols; c += 16 {
 			p.tile(packed4NEON, panel[4*c:], i, j+c, min(16, cols-c))

@@ -90,20 +90,25 @@ func (d *Device) PackedLinear(y, xq, xs, panels, ws, bias device.Mem, m, n, k, l
 }
 
 func (p *packed) tasks(lo, hi int) {
+	var buf scratch.Buf[int32]
+	if n := p.scratch(); n > 0 {
+		buf = scratch.Get[int32](n)
+	}
+	defer buf.Free()
 	for t := lo; t < hi; t++ {
 		i := t % p.chunks * p.chunk
-		p.panel(t/p.chunks, i, min(i+p.chunk, p.m))
+		p.panel(t/p.chunks, i, min(i+p.chunk, p.m), buf.X)
 	}
 }
 
 // panel multiplies rows [i, end) of the activations with panel j.
-func (p *packed) panel(j, i, end int) {
+func (p *packed) panel(j, i, end int, buf []int32) {
 	const size = device.PanelRows * device.PanelDepth / 4
 	panel := p.panels[j*p.blocks*size:][:p.blocks*size]
 	j *= device.PanelRows
 	cols := min(device.PanelRows, p.n-j)
 	for i < end {
-		i += p.rows(panel, i, end, j, cols)
+		i += p.rows(panel, i, end, j, cols, buf)
 	}
 }
 

@@ -275,13 +275,14 @@ func (t strip) put(half int, c, comp, rs reg.GPVirtual, k []reg.Register) {
 // places in the first-level cache while those in the other are multiplied.
 func (t strip) packed() {
 	routine(fmt.Sprintf("pstrip%dAMX", 16*t.high), "func(c *float32, ldc int, a *int8, ars int, panel *uint8, blocks int, "+
-		"comp *int32, rs, cs, bias *float32, mode, cols, rows int, shape *uint8, tmp *int32, codes *uint8)",
+		"comp *int32, rs, cs, bias *float32, mode, cols, rows int, shape *uint8, tmp, codes *int32)",
 		`c[i,j] = float32(comp[i] + sum a[i,:]*b[:,j]) * rs[i] * cs[j], mode 1 adds bias[j]; j < cols, 32 at most. Blocks of the
 panel are 16 codes of each column at two bits, byte 4*j+b has codes b, 4+b, 8+b, 12+b of column j. Row i of a begins at i*ars;
-codes have room for 4096.`)
+codes have room for 4096 of them.`)
 	shape := Ptr("shape")
 	tile("LDTILECFG", nil, Mem{Base: shape})
 	k := AVX512.Masks(Ptr("cols"), 2)
+	t.fetch(0, Ptr("c"))
 	for i := range 2 * t.high {
 		tile("TILEZERO", []int{i})
 	}
