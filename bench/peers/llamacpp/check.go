@@ -53,7 +53,7 @@ func check(path string, text []byte, engines []engine) error {
 			got = append(got, y)
 		}
 		var best rule
-		least := math.Inf(1)
+		var least float64
 		for _, r := range rules {
 			if r.engine != e.name() {
 				continue
@@ -68,7 +68,7 @@ func check(path string, text []byte, engines []engine) error {
 			slices.Sort(worst)
 			m := worst[len(worst)/2]
 			fmt.Printf("  %-10s %-24s median %.1e, worst %.1e; %d of %d\n", r.engine, r.what, m, worst[len(worst)-1], same, len(text))
-			if m < least {
+			if best.round == nil || m < least {
 				best, least = r, m
 			}
 		}

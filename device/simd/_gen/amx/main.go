@@ -144,6 +144,18 @@ func (t strip) half(half int, a reg.GPVirtual) {
 	SHLQ(U8(4), sixteen)
 	loop := Fresh("step")
 	Label(loop)
+	t.multiply(at, ars, b, bs)
+	for r := range t.high {
+		ADDQ(aks, at[r])
+	}
+	ADDQ(sixteen, b)
+	DECQ(steps)
+	JNZ(LabelRef(loop))
+	t.store()
+}
+
+// multiply adds the product of 64 bytes of each row of A and 16 groups of B.
+func (t strip) multiply(at []reg.GPVirtual, ars, b, bs reg.GPVirtual) {
 	for r := range t.high {
 		tile("TILELOADD", []int{tileA + r}, Mem{Base: at[r], Index: ars, Scale: 1})
 	}
@@ -153,13 +165,6 @@ func (t strip) half(half int, a reg.GPVirtual) {
 			tile(t.product, []int{2*r + v, tileA + r, tileB + v})
 		}
 	}
-	for r := range t.high {
-		ADDQ(aks, at[r])
-	}
-	ADDQ(sixteen, b)
-	DECQ(steps)
-	JNZ(LabelRef(loop))
-	t.store()
 }
 
 // store leaves the sums in tmp.
@@ -320,15 +325,7 @@ codes have room for 4096 of them.`)
 	unpack(this)
 	Label("step")
 	unpack(next)
-	for r := range t.high {
-		tile("TILELOADD", []int{tileA + r}, Mem{Base: at[r], Index: ars, Scale: 1})
-	}
-	for v := range 2 {
-		tile("TILELOADD", []int{tileB + v}, Mem{Base: this, Index: row, Scale: 1, Disp: 64 * v})
-		for r := range t.high {
-			tile(t.product, []int{2*r + v, tileA + r, tileB + v})
-		}
-	}
+	t.multiply(at, ars, this, row)
 	for r := range t.high {
 		ADDQ(U8(64), at[r])
 	}
