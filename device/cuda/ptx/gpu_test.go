@@ -251,7 +251,8 @@ func FuzzLoad(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, src string) {
-		g := Open(Config{Steps: 1000, Memory: 1 << 20})
+		// Blocks of such a kernel race for the same memory: CheckBlocks runs them one by one.
+		g := Open(Config{Steps: 1000, Memory: 1 << 20, CheckBlocks: true})
 		m, err := g.Load(src)
 		compiled.Clear()
 		if err != nil {
