@@ -30,7 +30,7 @@ type Flags struct {
 	Data, Out, Device, Weights, Math, Optimizer, Gradients string
 	Direction, Clusters, Rho, Aux                          string
 	Threads, Batch, Columns                                int
-	LR                                                     float64
+	LR, Momentum                                           float64
 	Seed                                                   uint64
 	Resume                                                 bool
 }
@@ -58,6 +58,7 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Gradients, "gradients", c.Gradients, "as a wire would carry them: "+
 		strings.Join(gradq.Kinds, ", ")+"; empty: fp32")
 	f.Float64Var(&c.LR, "lr", c.LR, "base learning rate; 0: the optimizer's default")
+	f.Float64Var(&c.Momentum, "momentum", c.Momentum, "of -optimizer muon, sgd and trust; 0: the optimizer's default")
 	f.IntVar(&c.Batch, "batch", c.Batch, "sequences or images per step")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "seed of weights, data order and sampling")
 	f.BoolVar(&c.Resume, "resume", c.Resume, "go on from the newest checkpoint in -out")
@@ -115,7 +116,7 @@ func (c *Flags) Check() error {
 
 // Optim is the optimizer that the flags choose.
 func (c *Flags) Optim() optim.Config {
-	return optim.Config{Name: c.Optimizer, LR: float32(c.LR),
+	return optim.Config{Name: c.Optimizer, LR: float32(c.LR), Momentum: float32(c.Momentum),
 		Trust: optim.Trust{Direction: c.Direction, Clusters: c.Clusters, Rho: c.Rho}}
 }
 

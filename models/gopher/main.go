@@ -63,17 +63,19 @@ type saved struct {
 }
 
 func trainCommand(ctx context.Context, args []string) error {
-	fl := cli.Flags{Out: "runs/gopher", Weights: "ternary", Optimizer: "muon", Gradients: gradq.FP32, Batch: 8, Seed: 1}
+	fl := cli.Flags{Out: "runs/gopher", Weights: "ternary", Optimizer: "muon", Momentum: 0.9, Gradients: gradq.FP32,
+		Batch: 8, Seed: 1}
 	f := flag.NewFlagSet("gopher train", flag.ContinueOnError)
 	fl.Register(f)
 	ext := f.String("ext", ".go", "comma-separated file name endings to read in folders; empty: all")
-	steps := f.Int("steps", 1000, "optimizer steps")
+	steps := f.Int("steps", 950, "optimizer steps")
 	minutes := f.Float64("minutes", 0, "train for this long instead of -steps")
 	depth := f.Int("depth", 4, "transformer blocks; the width follows")
 	width := f.Int("width", 0, "channels; 0: 64 x depth")
 	arch := f.String("arch", "qwen3", "graph: "+strings.Join(llm.Archs, ", "))
-	rule := f.String("rule", "", "how weights are quantized: twn, absmean or lsq")
+	rule := f.String("rule", "lsq", "how weights are quantized: twn, absmean or lsq")
 	context_ := f.Int("context", 256, "bytes per sequence")
+	theta := f.Float64("theta", 200, "base of the rotary angles; 10000 is usual for contexts of thousands")
 	warmup := f.Float64("quant-warmup", 0.3, "share of the run in which quantization is blended in")
 	from := f.String("from", "", "start from the weights and the graph of this model, a `path` as for generate -model")
 	sampling := f.String("sampler", "shuffled", "shuffled, or strata: each row of a batch from another part of the text, if that "+
@@ -87,7 +89,7 @@ func trainCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	cfg := llm.Depth(*depth)
-	cfg.Context, cfg.Weights = *context_, llm.Weights(fl.Weights)
+	cfg.Context, cfg.Theta, cfg.Weights = *context_, *theta, llm.Weights(fl.Weights)
 	if *width != 0 {
 		cfg.SetWidth(*width)
 	}
