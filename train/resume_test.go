@@ -281,6 +281,23 @@ func TestTidy(t *testing.T) {
 	}
 }
 
+// A kill while the last save removes an old checkpoint leaves a part of that, though there is nothing left to train.
+func TestTidyFinished(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		if _, err := train.Run(t.Context(), resumable(dir), newClassifier(0), train.Data{Train: &source{batch: 4}}); err != nil {
+			t.Fatal(err)
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, "checkpoints", ".*"))
+		if len(left) > 0 {
+			t.Errorf("hidden files %v", left)
+		}
+		if err := os.Mkdir(filepath.Join(dir, "checkpoints", ".tmp-step-00000007"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestDamagedCheckpoint(t *testing.T) {
 	dir := t.TempDir()
 	cfg := resumable(dir)

@@ -137,6 +137,7 @@ func (r *runner) open() error {
 		return fmt.Errorf("train: cannot make the folder of the run: %w; choose another folder", err)
 	}
 	tidy(r.cfg.Dir)
+	_ = checkpoint.Tidy(r.checkpoints()) // an error shows when one is read or saved
 	var notes []string
 	c, path, skipped, err := checkpoint.LoadLatest(r.checkpoints())
 	switch {

@@ -67,7 +67,7 @@ func Save(dir string, c *Checkpoint, keep int) (path string, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fail(atomicfile.Explain("make folder", dir, err))
 	}
-	if err := tidy(dir); err != nil {
+	if err := Tidy(dir); err != nil {
 		return fail(err)
 	}
 
@@ -127,13 +127,13 @@ func publish(tmp, path string) error {
 		return err
 	}
 	if replace {
-		os.RemoveAll(old) // what stays, tidy removes
+		os.RemoveAll(old) // what stays, Tidy removes
 	}
 	return nil
 }
 
-// tidy undoes or finishes what a killed Save left.
-func tidy(dir string) error {
+// Tidy undoes or finishes what a killed Save left in dir. Save does so too; nobody else may be saving there.
+func Tidy(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return atomicfile.Explain("read", dir, err)

@@ -570,7 +570,7 @@ func TestFailsAnywhere(t *testing.T) {
 					t.Fatalf("%s fails: Save says the checkpoint is in %s, but it is not the latest", failed, path)
 				}
 				for _, name := range names(t, dir) {
-					if name == tmpPrefix+folder(s.next.Step) && failed != "restore" { // tidy removes it after that
+					if name == tmpPrefix+folder(s.next.Step) && failed != "restore" { // Tidy removes it after that
 						t.Fatalf("%s fails: %s was left behind", failed, name)
 					}
 				}
