@@ -154,9 +154,11 @@ func (w W) By16(n reg.GPVirtual, unroll int, floats, bytes []reg.GPVirtual, body
 			body(w.group(i))
 		}
 		for _, p := range floats {
+			fetch(p, 64*k)
 			ADDQ(U32(64*k), p)
 		}
 		for _, p := range bytes {
+			fetch(p, 16*k)
 			ADDQ(U32(16*k), p)
 		}
 		SUBQ(U32(16*k), n)
