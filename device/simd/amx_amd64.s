@@ -42,19 +42,35 @@ fetch1:
 	ADDQ       DI, SI
 	DECQ       R8
 	JNZ        fetch1
+	MOVQ       cols+104(FP), SI
+	CMPQ       SI, $0x20
+	JLE        first
+	MOVQ       ldc+8(FP), DI
+	MOVQ       rows+112(FP), R8
+	MOVQ       AX, SI
+	SHLQ       $0x02, DI
+
+fetch2:
+	PREFETCHT0 128(SI)
+	PREFETCHT0 192(SI)
+	ADDQ       DI, SI
+	DECQ       R8
+	JNZ        fetch2
+
+first:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
-	MOVQ       b+40(FP), SI
-	MOVQ       bs+48(FP), DI
-	MOVQ       ars+24(FP), R8
-	MOVQ       steps+56(FP), R9
-	ADDQ       $0x00000000, SI
-	MOVQ       aks+32(FP), R10
-	MOVQ       CX, R11
-	MOVQ       DI, R12
-	SHLQ       $0x04, R12
+	MOVQ     b+40(FP), SI
+	MOVQ     bs+48(FP), DI
+	MOVQ     ars+24(FP), R8
+	MOVQ     steps+56(FP), R9
+	ADDQ     $0x00000000, SI
+	MOVQ     aks+32(FP), R10
+	MOVQ     CX, R11
+	MOVQ     DI, R12
+	SHLQ     $0x04, R12
 
-step2:
+step3:
 	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x03; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (R11)(R8*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x3e; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (SI)(DI*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5e; BYTE $0xc4 // TDPBSUD $0x00, $0x04, $0x06
@@ -63,7 +79,7 @@ step2:
 	ADDQ       R10, R11
 	ADDQ       R12, SI
 	DECQ       R9
-	JNZ        step2
+	JNZ        step3
 	MOVQ       tmp+136(FP), SI
 	MOVQ       $0x00000080, DI
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x3e; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (SI)(DI*1)
@@ -81,10 +97,10 @@ step2:
 	MOVQ       BX, R12
 	MOVQ       mode+96(FP), R13
 	CMPQ       R13, $0x01
-	JEQ        bias4
-	JGT        acc5
+	JEQ        bias5
+	JGT        acc6
 
-row6:
+row7:
 	VPBROADCASTD (R11), Z2
 	VPADDD       (R8), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -102,14 +118,14 @@ row6:
 	ADDQ         $0x04, R11
 	ADDQ         $0x04, R12
 	DECQ         R9
-	JNZ          row6
-	JMP          end3
+	JNZ          row7
+	JMP          end4
 
-bias4:
+bias5:
 	VMOVUPS.Z (R10), K1, Z2
 	VMOVUPS.Z 64(R10), K2, Z3
 
-row7:
+row8:
 	VPBROADCASTD (R11), Z4
 	VPADDD       (R8), Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -129,11 +145,11 @@ row7:
 	ADDQ         $0x04, R11
 	ADDQ         $0x04, R12
 	DECQ         R9
-	JNZ          row7
-	JMP          end3
+	JNZ          row8
+	JMP          end4
 
-acc5:
-row8:
+acc6:
+row9:
 	VPBROADCASTD (R11), Z2
 	VPADDD       (R8), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -155,33 +171,22 @@ row8:
 	ADDQ         $0x04, R11
 	ADDQ         $0x04, R12
 	DECQ         R9
-	JNZ          row8
+	JNZ          row9
 
-end3:
-	MOVQ cols+104(FP), SI
-	CMPQ SI, $0x20
-	JLE  next
-	MOVQ ldc+8(FP), DI
-	MOVQ rows+112(FP), R8
-	MOVQ AX, SI
-	SHLQ $0x02, DI
-
-fetch9:
-	PREFETCHT0 128(SI)
-	PREFETCHT0 192(SI)
-	ADDQ       DI, SI
-	DECQ       R8
-	JNZ        fetch9
+end4:
+	MOVQ     cols+104(FP), SI
+	CMPQ     SI, $0x20
+	JLE      next
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
-	MOVQ       b+40(FP), SI
-	MOVQ       bs+48(FP), DI
-	MOVQ       ars+24(FP), R8
-	MOVQ       steps+56(FP), R9
-	ADDQ       $0x00000080, SI
-	MOVQ       aks+32(FP), R10
-	MOVQ       DI, R11
-	SHLQ       $0x04, R11
+	MOVQ     b+40(FP), SI
+	MOVQ     bs+48(FP), DI
+	MOVQ     ars+24(FP), R8
+	MOVQ     steps+56(FP), R9
+	ADDQ     $0x00000080, SI
+	MOVQ     aks+32(FP), R10
+	MOVQ     DI, R11
+	SHLQ     $0x04, R11
 
 step10:
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x01; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (CX)(R8*1)
@@ -318,12 +323,10 @@ TEXT ·qstrip32AMX(SB), NOSPLIT, $0-144
 	MOVQ      strips+120(FP), DX
 	MOVQ      comp+64(FP), BX
 	MOVQ      rs+72(FP), SI
-
-strip:
-	MOVQ ldc+8(FP), R8
-	MOVQ rows+112(FP), R9
-	MOVQ AX, DI
-	SHLQ $0x02, R8
+	MOVQ      ldc+8(FP), R8
+	MOVQ      rows+112(FP), R9
+	MOVQ      AX, DI
+	SHLQ      $0x02, R8
 
 fetch17:
 	PREFETCHT0 (DI)
@@ -331,24 +334,42 @@ fetch17:
 	ADDQ       R8, DI
 	DECQ       R9
 	JNZ        fetch17
+
+strip:
+	MOVQ cols+104(FP), DI
+	CMPQ DI, $0x20
+	JLE  first
+	MOVQ ldc+8(FP), R8
+	MOVQ rows+112(FP), R9
+	MOVQ AX, DI
+	SHLQ $0x02, R8
+
+fetch18:
+	PREFETCHT0 128(DI)
+	PREFETCHT0 192(DI)
+	ADDQ       R8, DI
+	DECQ       R9
+	JNZ        fetch18
+
+first:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd0 // TILEZERO $0x02
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd8 // TILEZERO $0x03
-	MOVQ       b+40(FP), DI
-	MOVQ       bs+48(FP), R8
-	MOVQ       ars+24(FP), R9
-	MOVQ       steps+56(FP), R10
-	ADDQ       $0x00000000, DI
-	MOVQ       aks+32(FP), R11
-	MOVQ       CX, R12
-	MOVQ       R9, R13
-	SHLQ       $0x04, R13
-	ADDQ       CX, R13
-	MOVQ       R8, R14
-	SHLQ       $0x04, R14
+	MOVQ     b+40(FP), DI
+	MOVQ     bs+48(FP), R8
+	MOVQ     ars+24(FP), R9
+	MOVQ     steps+56(FP), R10
+	ADDQ     $0x00000000, DI
+	MOVQ     aks+32(FP), R11
+	MOVQ     CX, R12
+	MOVQ     R9, R13
+	SHLQ     $0x04, R13
+	ADDQ     CX, R13
+	MOVQ     R8, R14
+	SHLQ     $0x04, R14
 
-step18:
+step19:
 	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x0c; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (R12)(R9*1)
 	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0xac; BYTE $0x0d; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x05, (R13)(R9*1)
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x07; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (DI)(R8*1)
@@ -361,7 +382,7 @@ step18:
 	ADDQ       R11, R13
 	ADDQ       R14, DI
 	DECQ       R10
-	JNZ        step18
+	JNZ        step19
 	MOVQ       tmp+136(FP), DI
 	MOVQ       $0x00000080, R8
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x07; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (DI)(R8*1)
@@ -381,10 +402,10 @@ step18:
 	MOVQ       SI, R13
 	MOVQ       mode+96(FP), R14
 	CMPQ       R14, $0x01
-	JEQ        bias20
-	JGT        acc21
+	JEQ        bias21
+	JGT        acc22
 
-row22:
+row23:
 	VPBROADCASTD (R12), Z2
 	VPADDD       (R9), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -402,14 +423,14 @@ row22:
 	ADDQ         $0x04, R12
 	ADDQ         $0x04, R13
 	DECQ         R10
-	JNZ          row22
-	JMP          end19
+	JNZ          row23
+	JMP          end20
 
-bias20:
+bias21:
 	VMOVUPS.Z (R11), K1, Z2
 	VMOVUPS.Z 64(R11), K2, Z3
 
-row23:
+row24:
 	VPBROADCASTD (R12), Z4
 	VPADDD       (R9), Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -429,11 +450,11 @@ row23:
 	ADDQ         $0x04, R12
 	ADDQ         $0x04, R13
 	DECQ         R10
-	JNZ          row23
-	JMP          end19
+	JNZ          row24
+	JMP          end20
 
-acc21:
-row24:
+acc22:
+row25:
 	VPBROADCASTD (R12), Z2
 	VPADDD       (R9), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -455,41 +476,48 @@ row24:
 	ADDQ         $0x04, R12
 	ADDQ         $0x04, R13
 	DECQ         R10
-	JNZ          row24
+	JNZ          row25
 
-end19:
-	MOVQ cols+104(FP), DI
-	CMPQ DI, $0x20
-	JLE  next
+end20:
+	CMPQ DX, $0x01
+	JE   second
+	MOVQ AX, DI
+	MOVQ ldc+8(FP), R8
+	SHLQ $0x07, R8
+	ADDQ R8, DI
 	MOVQ ldc+8(FP), R8
 	MOVQ rows+112(FP), R9
-	MOVQ AX, DI
 	SHLQ $0x02, R8
 
-fetch25:
-	PREFETCHT0 128(DI)
-	PREFETCHT0 192(DI)
+fetch26:
+	PREFETCHT0 (DI)
+	PREFETCHT0 64(DI)
 	ADDQ       R8, DI
 	DECQ       R9
-	JNZ        fetch25
+	JNZ        fetch26
+
+second:
+	MOVQ     cols+104(FP), DI
+	CMPQ     DI, $0x20
+	JLE      next
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd0 // TILEZERO $0x02
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd8 // TILEZERO $0x03
-	MOVQ       b+40(FP), DI
-	MOVQ       bs+48(FP), R8
-	MOVQ       ars+24(FP), R9
-	MOVQ       steps+56(FP), R10
-	ADDQ       $0x00000080, DI
-	MOVQ       aks+32(FP), R11
-	MOVQ       CX, R12
-	MOVQ       R9, R13
-	SHLQ       $0x04, R13
-	ADDQ       CX, R13
-	MOVQ       R8, R14
-	SHLQ       $0x04, R14
+	MOVQ     b+40(FP), DI
+	MOVQ     bs+48(FP), R8
+	MOVQ     ars+24(FP), R9
+	MOVQ     steps+56(FP), R10
+	ADDQ     $0x00000080, DI
+	MOVQ     aks+32(FP), R11
+	MOVQ     CX, R12
+	MOVQ     R9, R13
+	SHLQ     $0x04, R13
+	ADDQ     CX, R13
+	MOVQ     R8, R14
+	SHLQ     $0x04, R14
 
-step26:
+step27:
 	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x0c; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (R12)(R9*1)
 	BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0xac; BYTE $0x0d; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x05, (R13)(R9*1)
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x07; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (DI)(R8*1)
@@ -502,7 +530,7 @@ step26:
 	ADDQ       R11, R13
 	ADDQ       R14, DI
 	DECQ       R10
-	JNZ        step26
+	JNZ        step27
 	MOVQ       tmp+136(FP), DI
 	MOVQ       $0x00000080, R8
 	BYTE $0xc4; BYTE $0xa2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x07; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (DI)(R8*1)
@@ -523,10 +551,10 @@ step26:
 	MOVQ       SI, R13
 	MOVQ       mode+96(FP), R14
 	CMPQ       R14, $0x01
-	JEQ        bias28
-	JGT        acc29
+	JEQ        bias29
+	JGT        acc30
 
-row30:
+row31:
 	VPBROADCASTD (R12), Z2
 	VPADDD       (R9), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -544,14 +572,14 @@ row30:
 	ADDQ         $0x04, R12
 	ADDQ         $0x04, R13
 	DECQ         R10
-	JNZ          row30
-	JMP          end27
+	JNZ          row31
+	JMP          end28
 
-bias28:
+bias29:
 	VMOVUPS.Z 128(R11), K3, Z2
 	VMOVUPS.Z 192(R11), K4, Z3
 
-row31:
+row32:
 	VPBROADCASTD (R12), Z4
 	VPADDD       (R9), Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -571,11 +599,11 @@ row31:
 	ADDQ         $0x04, R12
 	ADDQ         $0x04, R13
 	DECQ         R10
-	JNZ          row31
-	JMP          end27
+	JNZ          row32
+	JMP          end28
 
-acc29:
-row32:
+acc30:
+row33:
 	VPBROADCASTD (R12), Z2
 	VPADDD       (R9), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -597,9 +625,9 @@ row32:
 	ADDQ         $0x04, R12
 	ADDQ         $0x04, R13
 	DECQ         R10
-	JNZ          row32
+	JNZ          row33
 
-end27:
+end28:
 next:
 	MOVQ ars+24(FP), DI
 	MOVQ ldc+8(FP), R8
@@ -645,25 +673,41 @@ TEXT ·bstrip16AMX(SB), NOSPLIT, $0-112
 	MOVQ      AX, DX
 	SHLQ      $0x02, BX
 
-fetch33:
+fetch34:
 	PREFETCHT0 (DX)
 	PREFETCHT0 64(DX)
 	ADDQ       BX, DX
 	DECQ       SI
-	JNZ        fetch33
+	JNZ        fetch34
+	MOVQ       cols+72(FP), DX
+	CMPQ       DX, $0x20
+	JLE        first
+	MOVQ       ldc+8(FP), BX
+	MOVQ       rows+80(FP), SI
+	MOVQ       AX, DX
+	SHLQ       $0x02, BX
+
+fetch35:
+	PREFETCHT0 128(DX)
+	PREFETCHT0 192(DX)
+	ADDQ       BX, DX
+	DECQ       SI
+	JNZ        fetch35
+
+first:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
-	MOVQ       b+32(FP), DX
-	MOVQ       bs+40(FP), BX
-	MOVQ       ars+24(FP), SI
-	MOVQ       steps+48(FP), DI
-	ADDQ       $0x00000000, DX
-	MOVQ       $0x00000040, R8
-	MOVQ       CX, R9
-	MOVQ       BX, R10
-	SHLQ       $0x04, R10
+	MOVQ     b+32(FP), DX
+	MOVQ     bs+40(FP), BX
+	MOVQ     ars+24(FP), SI
+	MOVQ     steps+48(FP), DI
+	ADDQ     $0x00000000, DX
+	MOVQ     $0x00000040, R8
+	MOVQ     CX, R9
+	MOVQ     BX, R10
+	SHLQ     $0x04, R10
 
-step34:
+step36:
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x31; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (R9)(SI*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x1a; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (DX)(BX*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xc4 // TDPBF16PS $0x00, $0x04, $0x06
@@ -672,7 +716,7 @@ step34:
 	ADDQ         R8, R9
 	ADDQ         R10, DX
 	DECQ         DI
-	JNZ          step34
+	JNZ          step36
 	MOVQ         tmp+104(FP), DX
 	MOVQ         $0x00000080, BX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x1a; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (DX)(BX*1)
@@ -688,19 +732,19 @@ step34:
 	VPXORD       Z2, Z2, Z2
 	VPXORD       Z3, Z3, Z3
 	TESTQ        R8, R8
-	JZ           none36
+	JZ           none38
 	VMOVUPS.Z    (R8), K1, Z2
 	VMOVUPS.Z    64(R8), K2, Z3
 	VMOVAPS      Z2, Z2
 	VMOVAPS      Z3, Z3
 
-none36:
+none38:
 	VPXORD   Z4, Z4, Z4
 	VUCOMISS X4, X1
-	JNE      acc37
-	JPS      acc37
+	JNE      acc39
+	JPS      acc39
 
-row38:
+row40:
 	VMOVAPS     Z2, Z1
 	VFMADD231PS (SI), Z0, Z1
 	VMOVUPS     Z1, K1, (DX)
@@ -710,11 +754,11 @@ row38:
 	ADDQ        BX, DX
 	ADDQ        $0x00000080, SI
 	DECQ        DI
-	JNZ         row38
-	JMP         end35
+	JNZ         row40
+	JMP         end37
 
-acc37:
-row39:
+acc39:
+row41:
 	VMOVAPS     Z2, Z4
 	VFMADD231PS (SI), Z0, Z4
 	VMOVUPS.Z   (DX), K1, Z8
@@ -728,35 +772,24 @@ row39:
 	ADDQ        BX, DX
 	ADDQ        $0x00000080, SI
 	DECQ        DI
-	JNZ         row39
+	JNZ         row41
 
-end35:
-	MOVQ cols+72(FP), DX
-	CMPQ DX, $0x20
-	JLE  next
-	MOVQ ldc+8(FP), BX
-	MOVQ rows+80(FP), SI
-	MOVQ AX, DX
-	SHLQ $0x02, BX
-
-fetch40:
-	PREFETCHT0 128(DX)
-	PREFETCHT0 192(DX)
-	ADDQ       BX, DX
-	DECQ       SI
-	JNZ        fetch40
+end37:
+	MOVQ     cols+72(FP), DX
+	CMPQ     DX, $0x20
+	JLE      next
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
-	MOVQ       b+32(FP), DX
-	MOVQ       bs+40(FP), BX
-	MOVQ       ars+24(FP), SI
-	MOVQ       steps+48(FP), DI
-	ADDQ       $0x00000080, DX
-	MOVQ       $0x00000040, R8
-	MOVQ       BX, R9
-	SHLQ       $0x04, R9
+	MOVQ     b+32(FP), DX
+	MOVQ     bs+40(FP), BX
+	MOVQ     ars+24(FP), SI
+	MOVQ     steps+48(FP), DI
+	ADDQ     $0x00000080, DX
+	MOVQ     $0x00000040, R8
+	MOVQ     BX, R9
+	SHLQ     $0x04, R9
 
-step41:
+step42:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x31; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (CX)(SI*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x1a; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (DX)(BX*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xc4 // TDPBF16PS $0x00, $0x04, $0x06
@@ -765,7 +798,7 @@ step41:
 	ADDQ         R8, CX
 	ADDQ         R9, DX
 	DECQ         DI
-	JNZ          step41
+	JNZ          step42
 	MOVQ         tmp+104(FP), CX
 	MOVQ         $0x00000080, DX
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x11; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (CX)(DX*1)
@@ -781,19 +814,19 @@ step41:
 	VPXORD       Z5, Z5, Z5
 	VPXORD       Z6, Z6, Z6
 	TESTQ        SI, SI
-	JZ           none43
+	JZ           none44
 	VMOVUPS.Z    128(SI), K3, Z3
 	VMOVUPS.Z    192(SI), K4, Z2
 	VMOVAPS      Z3, Z5
 	VMOVAPS      Z2, Z6
 
-none43:
+none44:
 	VPXORD   Z7, Z7, Z7
 	VUCOMISS X7, X1
-	JNE      acc44
-	JPS      acc44
+	JNE      acc45
+	JPS      acc45
 
-row45:
+row46:
 	VMOVAPS     Z5, Z1
 	VFMADD231PS (DX), Z0, Z1
 	VMOVUPS     Z1, K3, (AX)
@@ -803,11 +836,11 @@ row45:
 	ADDQ        CX, AX
 	ADDQ        $0x00000080, DX
 	DECQ        BX
-	JNZ         row45
-	JMP         end42
+	JNZ         row46
+	JMP         end43
 
-acc44:
-row46:
+acc45:
+row47:
 	VMOVAPS     Z5, Z2
 	VFMADD231PS (DX), Z0, Z2
 	VMOVUPS.Z   (AX), K3, Z3
@@ -821,9 +854,9 @@ row46:
 	ADDQ        CX, AX
 	ADDQ        $0x00000080, DX
 	DECQ        BX
-	JNZ         row46
+	JNZ         row47
 
-end42:
+end43:
 next:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
 	VZEROUPPER
@@ -854,37 +887,53 @@ TEXT ·bstrip32AMX(SB), NOSPLIT, $0-112
 	MOVQ      c+0(FP), AX
 	MOVQ      a+16(FP), CX
 	MOVQ      strips+88(FP), DX
+	MOVQ      ldc+8(FP), SI
+	MOVQ      rows+80(FP), DI
+	MOVQ      AX, BX
+	SHLQ      $0x02, SI
+
+fetch48:
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       SI, BX
+	DECQ       DI
+	JNZ        fetch48
 
 strip:
+	MOVQ cols+72(FP), BX
+	CMPQ BX, $0x20
+	JLE  first
 	MOVQ ldc+8(FP), SI
 	MOVQ rows+80(FP), DI
 	MOVQ AX, BX
 	SHLQ $0x02, SI
 
-fetch47:
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+fetch49:
+	PREFETCHT0 128(BX)
+	PREFETCHT0 192(BX)
 	ADDQ       SI, BX
 	DECQ       DI
-	JNZ        fetch47
+	JNZ        fetch49
+
+first:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd0 // TILEZERO $0x02
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd8 // TILEZERO $0x03
-	MOVQ       b+32(FP), BX
-	MOVQ       bs+40(FP), SI
-	MOVQ       ars+24(FP), DI
-	MOVQ       steps+48(FP), R8
-	ADDQ       $0x00000000, BX
-	MOVQ       $0x00000040, R9
-	MOVQ       CX, R10
-	MOVQ       DI, R11
-	SHLQ       $0x04, R11
-	ADDQ       CX, R11
-	MOVQ       SI, R12
-	SHLQ       $0x04, R12
+	MOVQ     b+32(FP), BX
+	MOVQ     bs+40(FP), SI
+	MOVQ     ars+24(FP), DI
+	MOVQ     steps+48(FP), R8
+	ADDQ     $0x00000000, BX
+	MOVQ     $0x00000040, R9
+	MOVQ     CX, R10
+	MOVQ     DI, R11
+	SHLQ     $0x04, R11
+	ADDQ     CX, R11
+	MOVQ     SI, R12
+	SHLQ     $0x04, R12
 
-step48:
+step50:
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x3a; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (R10)(DI*1)
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xac; BYTE $0x3b; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x05, (R11)(DI*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x33; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (BX)(SI*1)
@@ -897,7 +946,7 @@ step48:
 	ADDQ         R9, R11
 	ADDQ         R12, BX
 	DECQ         R8
-	JNZ          step48
+	JNZ          step50
 	MOVQ         tmp+104(FP), BX
 	MOVQ         $0x00000080, SI
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x33; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (BX)(SI*1)
@@ -915,19 +964,19 @@ step48:
 	VPXORD       Z2, Z2, Z2
 	VPXORD       Z3, Z3, Z3
 	TESTQ        R9, R9
-	JZ           none50
+	JZ           none52
 	VMOVUPS.Z    (R9), K1, Z2
 	VMOVUPS.Z    64(R9), K2, Z3
 	VMOVAPS      Z2, Z2
 	VMOVAPS      Z3, Z3
 
-none50:
+none52:
 	VPXORD   Z4, Z4, Z4
 	VUCOMISS X4, X1
-	JNE      acc51
-	JPS      acc51
+	JNE      acc53
+	JPS      acc53
 
-row52:
+row54:
 	VMOVAPS     Z2, Z1
 	VFMADD231PS (DI), Z0, Z1
 	VMOVUPS     Z1, K1, (BX)
@@ -937,11 +986,11 @@ row52:
 	ADDQ        SI, BX
 	ADDQ        $0x00000080, DI
 	DECQ        R8
-	JNZ         row52
-	JMP         end49
+	JNZ         row54
+	JMP         end51
 
-acc51:
-row53:
+acc53:
+row55:
 	VMOVAPS     Z2, Z5
 	VFMADD231PS (DI), Z0, Z5
 	VMOVUPS.Z   (BX), K1, Z6
@@ -955,41 +1004,48 @@ row53:
 	ADDQ        SI, BX
 	ADDQ        $0x00000080, DI
 	DECQ        R8
-	JNZ         row53
+	JNZ         row55
 
-end49:
-	MOVQ cols+72(FP), BX
-	CMPQ BX, $0x20
-	JLE  next
+end51:
+	CMPQ DX, $0x01
+	JE   second
+	MOVQ AX, BX
+	MOVQ ldc+8(FP), SI
+	SHLQ $0x07, SI
+	ADDQ SI, BX
 	MOVQ ldc+8(FP), SI
 	MOVQ rows+80(FP), DI
-	MOVQ AX, BX
 	SHLQ $0x02, SI
 
-fetch54:
-	PREFETCHT0 128(BX)
-	PREFETCHT0 192(BX)
+fetch56:
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	ADDQ       SI, BX
 	DECQ       DI
-	JNZ        fetch54
+	JNZ        fetch56
+
+second:
+	MOVQ     cols+72(FP), BX
+	CMPQ     BX, $0x20
+	JLE      next
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd0 // TILEZERO $0x02
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd8 // TILEZERO $0x03
-	MOVQ       b+32(FP), BX
-	MOVQ       bs+40(FP), SI
-	MOVQ       ars+24(FP), DI
-	MOVQ       steps+48(FP), R8
-	ADDQ       $0x00000080, BX
-	MOVQ       $0x00000040, R9
-	MOVQ       CX, R10
-	MOVQ       DI, R11
-	SHLQ       $0x04, R11
-	ADDQ       CX, R11
-	MOVQ       SI, R12
-	SHLQ       $0x04, R12
+	MOVQ     b+32(FP), BX
+	MOVQ     bs+40(FP), SI
+	MOVQ     ars+24(FP), DI
+	MOVQ     steps+48(FP), R8
+	ADDQ     $0x00000080, BX
+	MOVQ     $0x00000040, R9
+	MOVQ     CX, R10
+	MOVQ     DI, R11
+	SHLQ     $0x04, R11
+	ADDQ     CX, R11
+	MOVQ     SI, R12
+	SHLQ     $0x04, R12
 
-step55:
+step57:
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x3a; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (R10)(DI*1)
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xac; BYTE $0x3b; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x05, (R11)(DI*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x33; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (BX)(SI*1)
@@ -1002,7 +1058,7 @@ step55:
 	ADDQ         R9, R11
 	ADDQ         R12, BX
 	DECQ         R8
-	JNZ          step55
+	JNZ          step57
 	MOVQ         tmp+104(FP), BX
 	MOVQ         $0x00000080, SI
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7a; BYTE $0x4b; BYTE $0x84; BYTE $0x33; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILESTORED $0x00, (BX)(SI*1)
@@ -1021,19 +1077,19 @@ step55:
 	VPXORD       Z7, Z7, Z7
 	VPXORD       Z8, Z8, Z8
 	TESTQ        R9, R9
-	JZ           none57
+	JZ           none59
 	VMOVUPS.Z    128(R9), K3, Z6
 	VMOVUPS.Z    192(R9), K4, Z5
 	VMOVAPS      Z6, Z7
 	VMOVAPS      Z5, Z8
 
-none57:
+none59:
 	VPXORD   Z9, Z9, Z9
 	VUCOMISS X9, X1
-	JNE      acc58
-	JPS      acc58
+	JNE      acc60
+	JPS      acc60
 
-row59:
+row61:
 	VMOVAPS     Z7, Z1
 	VFMADD231PS (DI), Z0, Z1
 	VMOVUPS     Z1, K3, (BX)
@@ -1043,11 +1099,11 @@ row59:
 	ADDQ        SI, BX
 	ADDQ        $0x00000080, DI
 	DECQ        R8
-	JNZ         row59
-	JMP         end56
+	JNZ         row61
+	JMP         end58
 
-acc58:
-row60:
+acc60:
+row62:
 	VMOVAPS     Z7, Z5
 	VFMADD231PS (DI), Z0, Z5
 	VMOVUPS.Z   (BX), K3, Z6
@@ -1061,9 +1117,9 @@ row60:
 	ADDQ        SI, BX
 	ADDQ        $0x00000080, DI
 	DECQ        R8
-	JNZ         row60
+	JNZ         row62
 
-end56:
+end58:
 next:
 	MOVQ ars+24(FP), BX
 	MOVQ ldc+8(FP), SI
@@ -1096,12 +1152,12 @@ TEXT ·pstrip16AMX(SB), NOSPLIT, $0-128
 	MOVQ      rows+96(FP), DX
 	SHLQ      $0x02, CX
 
-fetch61:
+fetch63:
 	PREFETCHT0   (AX)
 	PREFETCHT0   64(AX)
 	ADDQ         CX, AX
 	DECQ         DX
-	JNZ          fetch61
+	JNZ          fetch63
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
 	MOVQ         panel+32(FP), AX
@@ -1122,49 +1178,7 @@ fetch61:
 	CMOVQLT      CX, R11
 	SUBQ         R11, CX
 	TESTQ        R11, R11
-	JZ           unpacked63
-
-block62:
-	VMOVDQU64  (AX), Z1
-	PREFETCHT0 4096(AX)
-	VPANDD     Z0, Z1, Z2
-	VMOVDQU64  Z2, (R10)
-	VPSRLD     $0x02, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 128(R10)
-	VPSRLD     $0x04, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 256(R10)
-	VPSRLD     $0x06, Z1, Z1
-	VPANDD     Z0, Z1, Z1
-	VMOVDQU64  Z1, 384(R10)
-	VMOVDQU64  64(AX), Z1
-	PREFETCHT0 4160(AX)
-	VPANDD     Z0, Z1, Z2
-	VMOVDQU64  Z2, 64(R10)
-	VPSRLD     $0x02, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 192(R10)
-	VPSRLD     $0x04, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 320(R10)
-	VPSRLD     $0x06, Z1, Z1
-	VPANDD     Z0, Z1, Z1
-	VMOVDQU64  Z1, 448(R10)
-	ADDQ       $0x00000080, AX
-	ADDQ       $0x00000200, R10
-	DECQ       R11
-	JNZ        block62
-
-unpacked63:
-step:
-	MOVQ    R9, R10
-	MOVQ    $0x00000004, R11
-	CMPQ    CX, R11
-	CMOVQLT CX, R11
-	SUBQ    R11, CX
-	TESTQ   R11, R11
-	JZ      unpacked65
+	JZ           unpacked65
 
 block64:
 	VMOVDQU64  (AX), Z1
@@ -1199,6 +1213,48 @@ block64:
 	JNZ        block64
 
 unpacked65:
+step:
+	MOVQ    R9, R10
+	MOVQ    $0x00000004, R11
+	CMPQ    CX, R11
+	CMOVQLT CX, R11
+	SUBQ    R11, CX
+	TESTQ   R11, R11
+	JZ      unpacked67
+
+block66:
+	VMOVDQU64  (AX), Z1
+	PREFETCHT0 4096(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, (R10)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 128(R10)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 256(R10)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 384(R10)
+	VMOVDQU64  64(AX), Z1
+	PREFETCHT0 4160(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, 64(R10)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 192(R10)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 320(R10)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 448(R10)
+	ADDQ       $0x00000080, AX
+	ADDQ       $0x00000200, R10
+	DECQ       R11
+	JNZ        block66
+
+unpacked67:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x1f; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (DI)(BX*1)
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x30; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (R8)(SI*1)
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5e; BYTE $0xc4 // TDPBSUD $0x00, $0x04, $0x06
@@ -1226,10 +1282,10 @@ unpacked65:
 	MOVQ       DX, DX
 	MOVQ       mode+80(FP), R9
 	CMPQ       R9, $0x01
-	JEQ        bias67
-	JGT        acc68
+	JEQ        bias69
+	JGT        acc70
 
-row69:
+row71:
 	VPBROADCASTD (CX), Z2
 	VPADDD       (SI), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -1247,14 +1303,14 @@ row69:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row69
-	JMP          end66
+	JNZ          row71
+	JMP          end68
 
-bias67:
+bias69:
 	VMOVUPS.Z (R8), K1, Z2
 	VMOVUPS.Z 64(R8), K2, Z3
 
-row70:
+row72:
 	VPBROADCASTD (CX), Z4
 	VPADDD       (SI), Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -1274,11 +1330,11 @@ row70:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row70
-	JMP          end66
+	JNZ          row72
+	JMP          end68
 
-acc68:
-row71:
+acc70:
+row73:
 	VPBROADCASTD (CX), Z2
 	VPADDD       (SI), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -1300,9 +1356,9 @@ row71:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row71
+	JNZ          row73
 
-end66:
+end68:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
 	VZEROUPPER
 	RET
@@ -1332,12 +1388,12 @@ TEXT ·pstrip32AMX(SB), NOSPLIT, $0-128
 	MOVQ      rows+96(FP), DX
 	SHLQ      $0x02, CX
 
-fetch72:
+fetch74:
 	PREFETCHT0   (AX)
 	PREFETCHT0   64(AX)
 	ADDQ         CX, AX
 	DECQ         DX
-	JNZ          fetch72
+	JNZ          fetch74
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc0 // TILEZERO $0x00
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xc8 // TILEZERO $0x01
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd0 // TILEZERO $0x02
@@ -1363,49 +1419,7 @@ fetch72:
 	CMOVQLT      CX, R12
 	SUBQ         R12, CX
 	TESTQ        R12, R12
-	JZ           unpacked74
-
-block73:
-	VMOVDQU64  (AX), Z1
-	PREFETCHT0 4096(AX)
-	VPANDD     Z0, Z1, Z2
-	VMOVDQU64  Z2, (R11)
-	VPSRLD     $0x02, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 128(R11)
-	VPSRLD     $0x04, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 256(R11)
-	VPSRLD     $0x06, Z1, Z1
-	VPANDD     Z0, Z1, Z1
-	VMOVDQU64  Z1, 384(R11)
-	VMOVDQU64  64(AX), Z1
-	PREFETCHT0 4160(AX)
-	VPANDD     Z0, Z1, Z2
-	VMOVDQU64  Z2, 64(R11)
-	VPSRLD     $0x02, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 192(R11)
-	VPSRLD     $0x04, Z1, Z2
-	VPANDD     Z0, Z2, Z2
-	VMOVDQU64  Z2, 320(R11)
-	VPSRLD     $0x06, Z1, Z1
-	VPANDD     Z0, Z1, Z1
-	VMOVDQU64  Z1, 448(R11)
-	ADDQ       $0x00000080, AX
-	ADDQ       $0x00000200, R11
-	DECQ       R12
-	JNZ        block73
-
-unpacked74:
-step:
-	MOVQ    R10, R11
-	MOVQ    $0x00000004, R12
-	CMPQ    CX, R12
-	CMOVQLT CX, R12
-	SUBQ    R12, CX
-	TESTQ   R12, R12
-	JZ      unpacked76
+	JZ           unpacked76
 
 block75:
 	VMOVDQU64  (AX), Z1
@@ -1440,6 +1454,48 @@ block75:
 	JNZ        block75
 
 unpacked76:
+step:
+	MOVQ    R10, R11
+	MOVQ    $0x00000004, R12
+	CMPQ    CX, R12
+	CMOVQLT CX, R12
+	SUBQ    R12, CX
+	TESTQ   R12, R12
+	JZ      unpacked78
+
+block77:
+	VMOVDQU64  (AX), Z1
+	PREFETCHT0 4096(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, (R11)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 128(R11)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 256(R11)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 384(R11)
+	VMOVDQU64  64(AX), Z1
+	PREFETCHT0 4160(AX)
+	VPANDD     Z0, Z1, Z2
+	VMOVDQU64  Z2, 64(R11)
+	VPSRLD     $0x02, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 192(R11)
+	VPSRLD     $0x04, Z1, Z2
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU64  Z2, 320(R11)
+	VPSRLD     $0x06, Z1, Z1
+	VPANDD     Z0, Z1, Z1
+	VMOVDQU64  Z1, 448(R11)
+	ADDQ       $0x00000080, AX
+	ADDQ       $0x00000200, R11
+	DECQ       R12
+	JNZ        block77
+
+unpacked78:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x1f; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x04, (DI)(BX*1)
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xac; BYTE $0x18; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x05, (R8)(BX*1)
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x31; BYTE $0x00; BYTE $0x00; BYTE $0x00; BYTE $0x00 // TILELOADD $0x06, (R9)(SI*1)
@@ -1473,10 +1529,10 @@ unpacked76:
 	MOVQ       DX, DX
 	MOVQ       mode+80(FP), R9
 	CMPQ       R9, $0x01
-	JEQ        bias78
-	JGT        acc79
+	JEQ        bias80
+	JGT        acc81
 
-row80:
+row82:
 	VPBROADCASTD (CX), Z2
 	VPADDD       (SI), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -1494,14 +1550,14 @@ row80:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row80
-	JMP          end77
+	JNZ          row82
+	JMP          end79
 
-bias78:
+bias80:
 	VMOVUPS.Z (R8), K1, Z2
 	VMOVUPS.Z 64(R8), K2, Z3
 
-row81:
+row83:
 	VPBROADCASTD (CX), Z4
 	VPADDD       (SI), Z4, Z4
 	VCVTDQ2PS    Z4, Z4
@@ -1521,11 +1577,11 @@ row81:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row81
-	JMP          end77
+	JNZ          row83
+	JMP          end79
 
-acc79:
-row82:
+acc81:
+row84:
 	VPBROADCASTD (CX), Z2
 	VPADDD       (SI), Z2, Z2
 	VCVTDQ2PS    Z2, Z2
@@ -1547,9 +1603,9 @@ row82:
 	ADDQ         $0x04, CX
 	ADDQ         $0x04, DX
 	DECQ         DI
-	JNZ          row82
+	JNZ          row84
 
-end77:
+end79:
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0 // TILERELEASE
 	VZEROUPPER
 	RET

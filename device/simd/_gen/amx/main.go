@@ -77,14 +77,28 @@ func (t strip) emit() {
 	if t.int8 {
 		comp, rs = Ptr("comp"), Ptr("rs")
 	}
-	Label("strip")
 	t.fetch(0, c)
+	Label("strip")
+	wide := func(end string) {
+		cols := Ptr("cols")
+		CMPQ(cols, U8(32))
+		JLE(LabelRef(end))
+	}
+	wide("first")
+	t.fetch(1, c)
+	Label("first")
 	t.half(0, a)
 	t.put(0, c, comp, rs, k[:2])
-	cols := Ptr("cols")
-	CMPQ(cols, U8(32))
-	JLE(LabelRef("next"))
-	t.fetch(1, c)
+	if t.high == 2 {
+		CMPQ(strips, U8(1))
+		JE(LabelRef("second"))
+		below, ldc := Clone(c), Ptr("ldc")
+		SHLQ(U8(7), ldc)
+		ADDQ(ldc, below)
+		t.fetch(0, below)
+	}
+	Label("second")
+	wide("next")
 	t.half(1, a)
 	t.put(1, c, comp, rs, k[2:])
 	Label("next")
@@ -105,7 +119,7 @@ func (t strip) emit() {
 	AVX512.End()
 }
 
-// fetch brings the lines of c into the cache while the sums are computed.
+// fetch brings the lines of half a strip of c into the cache, while the sums of the half before it are computed.
 func (t strip) fetch(half int, c reg.GPVirtual) {
 	line, ldc, rows := GP64(), Ptr("ldc"), Ptr("rows")
 	MOVQ(c, line)
