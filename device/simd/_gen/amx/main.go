@@ -428,7 +428,7 @@ func unpackBlock(dst, panel reg.GPVirtual, low reg.VecVirtual) {
 	for v := range 2 {
 		line := ZMM()
 		VMOVDQU64(Mem{Base: panel, Disp: 64 * v}, line)
-		PREFETCHT0(Mem{Base: panel, Disp: 4096 + 64*v})
+		Fetch(Mem{Base: panel, Disp: 64 * v})
 		for p := range 4 {
 			x := ZMM()
 			if p == 0 {

@@ -634,6 +634,9 @@ func fourRows(w W, body func(v int, k reg.Register, h [4]reg.VecVirtual), next f
 				if !masked {
 					h[r] = w.Vec()
 					VMULPS(m, scale[r], h[r])
+					if m.Disp%64 == 0 {
+						Fetch(m)
+					}
 				} else {
 					h[r] = w.LoadMask(m, k)
 					VMULPS(h[r], scale[r], h[r])

@@ -231,14 +231,16 @@ func Fresh(name string) string {
 	return fmt.Sprintf("%s%d", name, labels)
 }
 
-// ahead is how many bytes before their turn loops fetch their operands: a page, since the processor's own prefetch ends with
-// each.
-const ahead = 4096
+// Fetch asks for the line a page ahead of m, since the processor's own prefetch ends with each page.
+func Fetch(m Mem) {
+	m.Disp += 4096
+	PREFETCHT0(m)
+}
 
-// fetch asks for the lines of the n bytes that lie ahead of p.
+// fetch is Fetch for the lines of n bytes at p.
 func fetch(p reg.GPVirtual, n int) {
 	for at := 0; at+64 <= n; at += 64 {
-		PREFETCHT0(Mem{Base: p, Disp: at + ahead})
+		Fetch(Mem{Base: p, Disp: at})
 	}
 }
 
