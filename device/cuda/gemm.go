@@ -239,7 +239,7 @@ func (d *Device) bf16(g product) {
 	part, free3 := d.partial(parts, g)
 	defer free3()
 	vec := g.c%16 == 0 && g.ldc%4 == 0 && g.strideC%4 == 0
-	d.launch(kernel, driver.Dim{X: tiles, Y: parts, Z: g.batch}, driver.Dim{X: blockSize}, 0,
+	d.launch(kernel, driver.Dim{X: tiles, Y: parts, Z: g.batch}, driver.Dim{X: mmaSize}, 0,
 		g.c, a, b, g.bias, part, num(g.m), num(g.n), num(g.k), num(ld), num(ld), num(g.ldc), flag(vec), f32(g.alpha),
 		f32(g.beta), num(strideA), num(strideB), num(g.strideC), num(length))
 	d.reduceParts(g, part, parts, g.ldc, 1, false)

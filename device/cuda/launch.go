@@ -14,6 +14,7 @@ import (
 
 const (
 	blockSize = 256     // threads of a block in each and rows: BLOCK in setun.h
+	mmaSize   = 128     // threads of a block of the products in mma.cu
 	maxGrid   = 1 << 15 // in each dimension of a grid; y and z end at 65535
 	maxArgs   = 24
 )

@@ -46,7 +46,7 @@ func (d *Device) codes(q codeProduct) {
 	parts, length := d.parts(tiles, q.ldx, 1024, 64)
 	part, free := d.partial(parts, product{batch: 1, m: q.m, n: q.n})
 	defer free()
-	grid, block, vec := driver.Dim{X: tiles, Y: parts}, driver.Dim{X: blockSize}, flag(q.y%16 == 0 && q.n%4 == 0)
+	grid, block, vec := driver.Dim{X: tiles, Y: parts}, driver.Dim{X: mmaSize}, flag(q.y%16 == 0 && q.n%4 == 0)
 	if q.levels > 0 {
 		kernel = "packed" + kernel[len("qlinear"):]
 		d.launch(kernel, grid, block, 0, q.y, q.x, q.xs, q.codes, q.ws, q.bias, part, num(q.m), num(q.n), num(q.ldx),

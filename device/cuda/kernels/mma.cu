@@ -5,25 +5,39 @@
 
 // A tile in shared memory: T rows of 64 bytes, of which the 16-byte chunks change places so that eight rows of a chunk
 // lie in different banks.
-enum { chunks = 4, rowBytes = 64, stages = 3 };
+enum { threads = 128, chunks = 4, rowBytes = 64, stages = 3 };
 DEVICE u32 place(int row, int chunk) { return row * rowBytes + (chunk ^ (row >> 1 & 3)) * 16; }
 
-// Rows are a matrix in device memory: rows of `bytes`, ld bytes apart.
+// Rows are a matrix in device memory: rows of `bytes`, ld bytes apart, with whatever follows them up to 16 bytes. A
+// thread's part of a tile are the same 16 bytes of some rows.
 struct Rows {
 	const char *p;
 	long ld;
 	int rows, bytes;
 
-	template <int T> struct Wait {};
-	template <int T> INLINE void start(u32 to, int row, int at, Wait<T> &) const {
-#pragma unroll
-		for (int i = 0; i < T * chunks / BLOCK; i++) {
-			int q = tid() + i * BLOCK, r = q / chunks, c = q % chunks;
-			int n = row + r < rows ? min(max(bytes - at - c * 16, 0), 16) : 0;
-			copy16(to + place(r, c), p + (n ? (row + r) * ld + at + c * 16 : 0), n);
-		}
+	static constexpr int apart = threads / chunks;
+
+	// from turns to the thread's part of the tile at (row, at).
+	INLINE void from(int row, int at) {
+		at += tid() % chunks * 16;
+		row += tid() / chunks;
+		p += row * ld + at;
+		rows -= row;
+		bytes -= at;
 	}
-	template <int T> INLINE void finish(char *, const Wait<T> &) const {}
+	// start begins to bring the tile, and goes on to the next.
+	template <int T> INLINE void start(u32 to) {
+		const char *q = p;
+		to += place(tid() / chunks, tid() % chunks); // rows that are `apart` place their chunks alike
+#pragma unroll
+		for (int r = 0; r < T; r += apart) {
+			copy16(to + r * rowBytes, q, r < rows && bytes > 0 ? 16 : 0);
+			q += apart * ld;
+		}
+		p += rowBytes;
+		bytes -= rowBytes;
+	}
+	INLINE void finish(char *) const {}
 };
 
 // spread gives the codes of a row in a block of a panel; two levels are sums of two planes.
@@ -38,30 +52,30 @@ DEVICE u4 spread(u32 w0, u32 w1, int levels) {
 	return v;
 }
 
-// Panels are codes at two bits, see device.PackPanels.
-struct Panels {
+// Panels are codes at two bits, see device.PackPanels. They pass through registers.
+template <int T> struct Panels {
 	const u32 *p;
 	int panels, blocks, levels;
+	int panel, block;
+	u32 w[T * chunks / threads][2];
 
-	template <int T> struct Wait {
-		u32 w[T * chunks / BLOCK][2];
-	};
-	template <int T> INLINE void start(u32, int row, int at, Wait<T> &wait) const {
-#pragma unroll
-		for (int i = 0; i < T * chunks / BLOCK; i++) {
-			int q = tid() + i * BLOCK, panel = row / 32 + q / 128, block = at / 16 + q / 32 % 4;
-			long w = (long)panel * levels * blocks + block;
-			bool in = panel < panels && block < blocks;
-			wait.w[i][0] = in ? p[w * 32 + q % 32] : 0;
-			wait.w[i][1] = in && levels == 2 ? p[(w + blocks) * 32 + q % 32] : 0;
-		}
+	INLINE void from(int row, int at) {
+		panel = row / 32;
+		block = at / 16 + tid() / 32;
 	}
-	template <int T> INLINE void finish(char *to, const Wait<T> &wait) const {
+	template <int> INLINE void start(u32) {
 #pragma unroll
-		for (int i = 0; i < T * chunks / BLOCK; i++) {
-			int q = tid() + i * BLOCK;
-			*(u4 *)(to + place(q / 128 * 32 + q % 32, q / 32 % 4)) = spread(wait.w[i][0], wait.w[i][1], levels);
+		for (int i = 0; i < T / 32; i++) {
+			long at = (long)(panel + i) * levels * blocks + block;
+			bool in = panel + i < panels && block < blocks;
+			w[i][0] = in ? p[at * 32 + laneId()] : 0;
+			w[i][1] = in && levels == 2 ? p[(at + blocks) * 32 + laneId()] : 0;
 		}
+		block += chunks;
+	}
+	INLINE void finish(char *to) const {
+#pragma unroll
+		for (int i = 0; i < T / 32; i++) *(u4 *)(to + place(i * 32 + laneId(), warpId())) = spread(w[i][0], w[i][1], levels);
 	}
 };
 
@@ -92,13 +106,14 @@ struct IntResult {
 	}
 };
 
-// A block has T x T of C, a warp T/2 x T/4. With part, it leaves bare sums there for its share of the depth.
+// A block has T x T of C, a warp T/2 x T/2. With part, it leaves bare sums there for its share of the depth.
 template <int T, typename B, typename R>
-DEVICE void product(const Rows &a, const B &b, const R &out, long ldc, int m, int n, int bytes, int vec,
-                    typename R::Sum *part, int perPart) {
+DEVICE void product(Rows a, B b, const R &out, long ldc, int m, int n, int bytes, int vec, typename R::Sum *part,
+                    int perPart) {
 	constexpr int N = T / 32;
-	SHARED char as[stages][T * rowBytes] __attribute__((aligned(16)));
-	SHARED char bs[stages][T * rowBytes] __attribute__((aligned(16)));
+	constexpr u32 size = T * rowBytes;
+	SHARED char as[stages * size] __attribute__((aligned(16)));
+	SHARED char bs[stages * size] __attribute__((aligned(16)));
 	u32 toA = sharedAddr(as), toB = sharedAddr(bs);
 
 	// Tiles go down in groups of eight, so that blocks that run together share operands.
@@ -106,48 +121,49 @@ DEVICE void product(const Rows &a, const B &b, const R &out, long ldc, int m, in
 	int group = block() / perGroup * 8, height = min(8, tilesM - group), in = block() % perGroup;
 	int row = (group + in % height) * T, col = in / height * T;
 
-	int from = blockY() * perPart, end = min(bytes, from + perPart);
-	int tiles = (end - from + rowBytes - 1) / rowBytes;
-	typename R::Sum acc[N][N][4];
+	int from = blockY() * perPart, tiles = (min(bytes - from, perPart) + rowBytes - 1) / rowBytes;
+	a.from(row, from);
+	b.from(col, from);
+	typename R::Sum acc[N][2 * N][4];
 #pragma unroll
 	for (int i = 0; i < N; i++)
 #pragma unroll
-		for (int j = 0; j < N; j++)
+		for (int j = 0; j < 2 * N; j++)
 #pragma unroll
 			for (int e = 0; e < 4; e++) acc[i][j][e] = 0;
 
-	int l = laneId(), warpRow = warpId() / 4 * (T / 2), warpCol = warpId() % 4 * (T / 4);
-	int rowA = warpRow + l % 16, chunkA = l / 16, rowB = warpCol + l % 8 + l / 16 * 8, chunkB = l / 8 % 2;
+	int l = laneId(), warpRow = warpId() / 2 * (T / 2), warpCol = warpId() % 2 * (T / 2);
+	u32 atA = place(warpRow + l % 16, l / 16), atB = place(warpCol + l % 8 + l / 16 * 8, l / 8 % 2);
 
-	for (int t = -2; t < tiles; t++) {
-		int next = t + 2, stage = (next + stages) % stages;
+	u32 to = 0, at = 0; // the stages that tiles come to and that they are taken from
+	for (int t = 1 - stages; t < tiles; t++) {
 		if (t >= 0) {
-			copyWait<1>();
+			copyWait<stages - 2>();
 			barrier(); // tile t is there, and nobody reads tile t-1 any more
 		}
-		typename Rows::template Wait<T> waitA;
-		typename B::template Wait<T> waitB;
-		if (next < tiles) {
-			a.template start<T>(toA + stage * T * rowBytes, row, from + next * rowBytes, waitA);
-			b.template start<T>(toB + stage * T * rowBytes, col, from + next * rowBytes, waitB);
+		bool more = t + stages - 1 < tiles;
+		if (more) {
+			a.template start<T>(toA + to);
+			b.template start<T>(toB + to);
 		}
 		copyCommit();
 		if (t >= 0) {
-			u32 atA = toA + t % stages * T * rowBytes, atB = toB + t % stages * T * rowBytes;
 #pragma unroll
-			for (int s = 0; s < 2; s++) {
-				u32 xa[N][4], xb[N / 2][4];
+			for (int s = 0; s < rowBytes / 32; s++) { // which turns a bit of a chunk's place
+				u32 xa[N][4], xb[N][4];
 #pragma unroll
-				for (int i = 0; i < N; i++) loadMatrix(xa[i], atA + place(rowA + i * 16, s * 2 + chunkA));
+				for (int i = 0; i < N; i++) loadMatrix(xa[i], toA + at + (atA ^ s * 32) + i * 16 * rowBytes);
 #pragma unroll
-				for (int j = 0; j < N / 2; j++) loadMatrix(xb[j], atB + place(rowB + j * 16, s * 2 + chunkB));
+				for (int j = 0; j < N; j++) loadMatrix(xb[j], toB + at + (atB ^ s * 32) + j * 16 * rowBytes);
 #pragma unroll
 				for (int i = 0; i < N; i++)
 #pragma unroll
-					for (int j = 0; j < N; j++) mma(acc[i][j], xa[i], xb[j / 2][j % 2 * 2], xb[j / 2][j % 2 * 2 + 1]);
+					for (int j = 0; j < 2 * N; j++) mma(acc[i][j], xa[i], xb[j / 2][j % 2 * 2], xb[j / 2][j % 2 * 2 + 1]);
 			}
+			at = at == (stages - 1) * size ? 0 : at + size;
 		}
-		if (next < tiles) b.template finish<T>(bs[stage], waitB);
+		if (more) b.finish(bs + to);
+		to = to == (stages - 1) * size ? 0 : to + size;
 	}
 
 	// Sums go out by way of shared memory, 32 rows at a time, so that each row of C is written in one piece.
@@ -155,30 +171,30 @@ DEVICE void product(const Rows &a, const B &b, const R &out, long ldc, int m, in
 	typedef Sum Sum4 __attribute__((ext_vector_type(4)));
 	constexpr int wide = T + 8;
 	static_assert(sizeof(as) >= 32 * wide * 4, "the sums fit");
-	Sum *sums = (Sum *)as, *to = part ? part + ((long)blockY() * gridZ() + blockZ()) * m * n : 0;
+	Sum *sums = (Sum *)as, *bare = part ? part + ((long)blockY() * gridZ() + blockZ()) * m * n : 0;
 #pragma unroll
 	for (int i = 0; i < N; i++) {
 		barrier();
 #pragma unroll
 		for (int e = 0; e < 2; e++)
 #pragma unroll
-			for (int j = 0; j < N; j++) {
+			for (int j = 0; j < 2 * N; j++) {
 				Sum *at = &sums[(warpRow / (T / 2) * 16 + e * 8 + l / 4) * wide + warpCol + j * 8 + l % 4 * 2];
 				at[0] = acc[i][j][e * 2];
 				at[1] = acc[i][j][e * 2 + 1];
 			}
 		barrier();
 #pragma unroll 1
-		for (int q = tid(); q < 32 * T / 4; q += BLOCK) {
+		for (int q = tid(); q < 32 * T / 4; q += threads) {
 			int down = q / (T / 4), across = q % (T / 4) * 4;
 			int r = row + down / 16 * (T / 2) + i * 16 + down % 16, c = col + across;
 			if (r >= m) continue;
 			Sum4 x = *(const Sum4 *)&sums[down * wide + across];
 			long at = r * ldc + c;
-			if (to) {
+			if (bare) {
 #pragma unroll
 				for (int e = 0; e < 4; e++)
-					if (c + e < n) to[(long)r * n + c + e] = x[e];
+					if (c + e < n) bare[(long)r * n + c + e] = x[e];
 			} else if (vec && c + 4 <= n) {
 				f4 v;
 #pragma unroll
@@ -195,7 +211,7 @@ DEVICE void product(const Rows &a, const B &b, const R &out, long ldc, int m, in
 
 // Strides of a and b are in bytes.
 #define BF16(name, T)                                                                                                  \
-	KERNEL LAUNCH(BLOCK) name(float *c, const char *a, const char *b, const float *bias, float *part, int m, int n,    \
+	KERNEL LAUNCH(threads) name(float *c, const char *a, const char *b, const float *bias, float *part, int m, int n,    \
 	                          int depth, long lda, long ldb, long ldc, int vec, float alpha, float beta, long strideA, \
 	                          long strideB, long strideC, int perPart) {                                               \
 		long z = blockZ();                                                                                             \
@@ -207,7 +223,7 @@ BF16(gemmHalf128, 128)
 BF16(gemmHalf64, 64)
 
 #define INT8(name, T)                                                                                            \
-	KERNEL LAUNCH(BLOCK)                                                                                         \
+	KERNEL LAUNCH(threads)                                                                                         \
 	    name(float *y, const char *xq, const float *xs, const char *codes, const float *ws, const float *bias,   \
 	         int *part, int m, int n, int k, long ldx, long ldc, int vec, int perColumn, int add, int perPart) { \
 		IntResult out = {y, xs, ws, bias, perColumn, add};                                                       \
@@ -217,11 +233,11 @@ INT8(qlinear128, 128)
 INT8(qlinear64, 64)
 
 #define PACKED(name, T)                                                                                             \
-	KERNEL LAUNCH(BLOCK)                                                                                            \
+	KERNEL LAUNCH(threads)                                                                                            \
 	    name(float *y, const char *xq, const float *xs, const u32 *panels, const float *ws, const float *bias,      \
 	         int *part, int m, int n, int k, long ldx, int vec, int perColumn, int levels, int perPart) {           \
 		IntResult out = {y, xs, ws, bias, perColumn, 0};                                                            \
-		product<T>(Rows{xq, ldx, m, k}, Panels{panels, (n + 31) / 32, (k + 15) / 16, levels}, out, n, m, n, k, vec, \
+		product<T>(Rows{xq, ldx, m, k}, Panels<T>{panels, (n + 31) / 32, (k + 15) / 16, levels}, out, n, m, n, k, vec, \
 		           part, perPart);                                                                                  \
 	}
 PACKED(packed128, 128)
