@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"fmt"
+	"slices"
 
 	"setun/device"
 	"setun/device/cuda/driver"
@@ -17,11 +18,9 @@ type attentionForm struct {
 	half      bool
 }
 
-// forms are those of a kernel that keeps so many tiles in shared memory, and one of weights, or two numbers for each row.
-func forms(tiles, halfTiles int, sizes ...[2]int) (all []attentionForm) {
-	for _, dim := range []int{64, 128} {
-		all = append(all, attentionForm{fmt.Sprint(dim), dim, 64, 128, halfTiles*2*64*(dim+8) + 2*4*64, true})
-	}
+// forms are those of a kernel in float32, sizes being dim and rows, that keeps so many tiles in shared memory, and one
+// of weights, or two numbers for each row.
+func forms(tiles int, sizes ...[2]int) (all []attentionForm) {
 	for _, s := range sizes {
 		dim, rows := s[0], s[1]
 		all = append(all, attentionForm{fmt.Sprintf("%dx%d", dim, rows), dim, rows, rows * rows / 16,
@@ -30,9 +29,21 @@ func forms(tiles, halfTiles int, sizes ...[2]int) (all []attentionForm) {
 	return all
 }
 
+// halfForms are those on tensor cores, with tiles of 64 rows in shared memory and two numbers for each row of one; as
+// many as rows has belong to the block.
+func halfForms(tiles, rows int) (all []attentionForm) {
+	for _, dim := range []int{64, 128} {
+		all = append(all, attentionForm{fmt.Sprintf("%dx%d", dim, rows), dim, rows, 128,
+			(tiles+rows/64)*2*64*(dim+8) + 2*4*64, true})
+	}
+	return all
+}
+
 var (
-	forwardForms  = forms(2, 3, [2]int{64, 64}, [2]int{128, 64}, [2]int{256, 32})
-	backwardForms = forms(4, 4, [2]int{32, 32}, [2]int{64, 64}, [2]int{128, 64}, [2]int{128, 32}, [2]int{256, 32})
+	forwardForms = slices.Concat(halfForms(2, 128), halfForms(2, 64),
+		forms(2, [2]int{64, 64}, [2]int{128, 64}, [2]int{256, 32}))
+	backwardForms = slices.Concat(halfForms(3, 64),
+		forms(4, [2]int{32, 32}, [2]int{64, 64}, [2]int{128, 64}, [2]int{128, 32}, [2]int{256, 32}))
 )
 
 // form is the first form that takes heads of dim, has its shared memory and has tiles of at most so many rows.
@@ -153,7 +164,11 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 		d.decode(out, lse, q, k, v, s)
 		return
 	}
-	f, ok := d.form(forwardForms, s.Dim, 64)
+	rows := 128
+	if s.Queries <= 64 {
+		rows = 64
+	}
+	f, ok := d.form(forwardForms, s.Dim, rows)
 	if !ok || k.Type() != v.Type() {
 		d.Bridge.Attention(out, lse, q, k, v, s)
 		return

@@ -151,8 +151,8 @@ func TestGemmBF16(t *testing.T) {
 	d.SetMath(device.MathBF16)
 	for j, s := range []device.GemmShape{
 		{M: 70, N: 66, K: 100},
-		{M: 30, N: 40, K: 1100}, // parts
-		{M: 200, N: 260, K: 24}, // large tiles
+		{M: 30, N: 40, K: 1100},  // parts
+		{M: 200, N: 260, K: 110}, // large tiles
 		{M: 65, N: 40, K: 130, LDC: 47, Batch: 2, StrideA: 65 * 130, StrideC: 65 * 47},
 	} {
 		for i := range 4 {
@@ -236,6 +236,7 @@ func TestAttentionForms(t *testing.T) {
 		{Batch: 1, Queries: 40, Keys: 70, Heads: 2, KVHeads: 1, Dim: 128, Causal: true},
 		{Batch: 2, Queries: 70, Keys: 70, Heads: 2, KVHeads: 2, Dim: 40, Causal: true},
 		{Batch: 1, Queries: 66, Keys: 140, Heads: 2, KVHeads: 1, Dim: 64},
+		{Batch: 1, Queries: 130, Keys: 150, Heads: 1, KVHeads: 1, Dim: 72, Causal: true, Scale: -0.1},
 		{Batch: 1, Queries: 33, Keys: 33, Heads: 1, KVHeads: 1, Dim: 160},
 		{Batch: 1, Queries: 18, Keys: 20, Heads: 3, KVHeads: 1, Dim: 20, Cache: 31, Causal: true},
 		{Batch: 1, Queries: 70, Keys: 20, Heads: 1, KVHeads: 1, Dim: 16, Causal: true}, // queries that see nothing
@@ -243,7 +244,9 @@ func TestAttentionForms(t *testing.T) {
 		{Batch: 1, Queries: 6, Keys: 2, Heads: 1, KVHeads: 1, Dim: 6, Causal: true},
 		{Batch: 1, Queries: 1, Keys: 0, Heads: 1, KVHeads: 1, Dim: 8, Cache: 4},
 	} {
-		s.Scale = float32(1 / math.Sqrt(float64(s.Dim)))
+		if s.Scale == 0 {
+			s.Scale = float32(1 / math.Sqrt(float64(s.Dim)))
+		}
 		nq, nkv, nl := s.Batch*s.Queries*s.Heads*s.Dim, s.Batch*s.KV(), s.Batch*s.Queries*s.Heads
 		r := seeded(uint64(s.Dim))
 		q, k, v, dout := bf16(r.floats(nq)), bf16(r.floats(nkv)), bf16(r.floats(nkv)), bf16(r.floats(nq))
