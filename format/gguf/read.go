@@ -3,12 +3,12 @@ package gguf
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"unicode/utf8"
 
@@ -37,20 +37,11 @@ type File struct {
 
 // Open opens a file on disk.
 func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+	m, err := mmap.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("gguf: %w", err)
 	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = errors.New("not a file")
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("gguf: %s: %w", path, err)
-	}
-	m := mmap.New(f, st.Size())
-	g, err := read(path, m, st.Size())
+	g, err := read(path, m, m.Size())
 	if err != nil {
 		m.Close()
 		return nil, err
@@ -320,7 +311,7 @@ func (f *File) parse(c *cursor) error {
 		f.byName[in.Name] = len(f.infos)
 		f.infos = append(f.infos, in)
 	}
-	data := padded(c.size-c.left, align)
+	data, byOffset := padded(c.size-c.left, align), make([]*Info, 0, len(f.infos))
 	for i := range f.infos {
 		in := &f.infos[i]
 		if in.offset < 0 || in.offset%align != 0 || in.offset > c.size-data || in.size > c.size-data-in.offset {
@@ -328,6 +319,13 @@ func (f *File) parse(c *cursor) error {
 				in.offset, max(c.size-data, 0))
 		}
 		in.offset += data
+		byOffset = append(byOffset, in)
+	}
+	slices.SortStableFunc(byOffset, func(a, b *Info) int { return cmp.Compare(a.offset, b.offset) })
+	for i, in := range byOffset[:max(len(byOffset)-1, 0)] {
+		if next := byOffset[i+1]; in.offset+in.size > next.offset {
+			return fmt.Errorf("tensors %q and %q overlap", in.Name, next.Name)
+		}
 	}
 	return nil
 }

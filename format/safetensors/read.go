@@ -10,7 +10,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -44,20 +43,11 @@ type File struct {
 
 // Open opens the file at path and checks its header.
 func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+	m, err := mmap.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("safetensors: %w", err)
 	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a file: give the path of a .safetensors file", path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("safetensors: %w", err)
-	}
-	m := mmap.New(f, st.Size())
-	file, err := read(path, m, st.Size())
+	file, err := read(path, m, m.Size())
 	if err != nil {
 		m.Close()
 		return nil, err

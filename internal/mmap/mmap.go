@@ -22,14 +22,32 @@ type File struct {
 	data []byte // nil: not mapped
 }
 
-// New maps the first size bytes of f, which belongs to the File from then on.
-func New(f *os.File, size int64) *File {
-	m := &File{File: f, size: size}
-	if size > 0 && size <= math.MaxInt {
-		m.data, _ = mapFile(f, int(size)) // without it, View reads
+// Open opens and maps a regular file. Another one is an error, and is not opened: a pipe would wait for a writer.
+func Open(path string) (*File, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
 	}
-	return m
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if st, err = f.Stat(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	m := &File{File: f, size: st.Size()}
+	if m.size > 0 && m.size <= math.MaxInt {
+		m.data, _ = mapFile(f, int(m.size)) // without it, View reads
+	}
+	return m, nil
 }
+
+// Size is what the file had when it was opened.
+func (m *File) Size() int64 { return m.size }
 
 // Close unmaps and closes the file.
 func (m *File) Close() error {

@@ -19,11 +19,10 @@ func open(t *testing.T, content []byte) (*File, string) {
 	if err := os.WriteFile(path, content, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(path)
+	m, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := New(f, int64(len(content)))
 	t.Cleanup(func() { m.Close() })
 	return m, path
 }
