@@ -15,7 +15,7 @@ import (
 )
 
 // Write replaces the file at path by what f writes. Writes are buffered. If f fails, its error is returned as it is,
-// wrapped by [Explain]. A symbolic link at path is replaced, not followed.
+// wrapped by [Explain]. A symbolic link at path is replaced, not followed; but a device or a pipe is written to.
 func Write(path string, f func(w io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {
@@ -24,6 +24,8 @@ func Write(path string, f func(w io.Writer) error) (err error) {
 	}()
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		return errIsDir
+	} else if err == nil && !st.Mode().IsRegular() {
+		return stream(path, f)
 	}
 	dir, base := filepath.Split(path)
 	tmp, err := create(dir, base)
@@ -55,6 +57,22 @@ func Write(path string, f func(w io.Writer) error) (err error) {
 	}
 	done = true
 	return SyncDir(dir)
+}
+
+// stream writes to what is no regular file.
+func stream(path string, f func(w io.Writer) error) error {
+	out, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(out, 1<<16)
+	if err = f(w); err == nil {
+		err = w.Flush()
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // bare leaves the temporary name out of errors.
@@ -114,7 +132,7 @@ func Explain(op, path string, err error) error {
 	if le, ok := err.(*os.LinkError); ok {
 		cause = le.Err
 	}
-	if a := advice(err); a != "" {
+	if a := advice(op, err); a != "" {
 		return &explained{fmt.Sprintf("%s %s: %v: %s", op, path, cause, a), err}
 	}
 	return &explained{fmt.Sprintf("%s %s: %v", op, path, cause), err}
@@ -128,7 +146,7 @@ type explained struct {
 func (e *explained) Error() string { return e.text }
 func (e *explained) Unwrap() error { return e.err }
 
-func advice(err error) string {
+func advice(op string, err error) string {
 	var inner *explained
 	switch {
 	case errors.As(err, &inner):
@@ -147,7 +165,7 @@ func advice(err error) string {
 		return "choose a shorter name"
 	case errors.Is(err, fs.ErrPermission):
 		return "choose a place you have access to, or change its permissions"
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && op != "read":
 		return "create the folder first"
 	}
 	return ""
