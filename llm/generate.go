@@ -46,7 +46,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, n int, s Sampling, 
 		prompt = []int32{'\n' % int32(m.cfg.Vocab)}
 	}
 	rng := rand.New(rand.NewPCG(s.Seed, 0x5e7))
-	room := min(m.cfg.Context, len(prompt)+max(n, 0))
+	room := min(m.cfg.Context, len(prompt)+min(max(n, 0), m.cfg.Context))
 	d, err := NewDecoder(m, DecoderConfig{Context: room})
 	if err != nil {
 		return err

@@ -426,6 +426,19 @@ func TestContextOverflow(t *testing.T) {
 	}
 }
 
+// Without a limit, emit ends the text.
+func TestGenerateUntil(t *testing.T) {
+	m, err := llm.New(tensor.NewMaker(cpu.New(1), 1), tiny(func(*llm.Config) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err = llm.Generate(context.Background(), m, []int32{1, 2}, math.MaxInt, llm.Sampling{}, func(int32) bool { n++; return n < 20 })
+	if err != nil || n != 20 {
+		t.Errorf("%d tokens, %v", n, err)
+	}
+}
+
 func TestGenerateErrors(t *testing.T) {
 	m := build(t, cpu.New(1), small())
 	cancelled, cancel := context.WithCancel(context.Background())

@@ -3,6 +3,7 @@ package llm
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -31,7 +32,8 @@ type source interface {
 	linear(name string, out, in int) (values, error)
 }
 
-// values are those of a layer: codes and scales, or else floats.
+// values are those of a layer: codes and scales, or else floats, with the scales that they were quantized by, if those
+// still hold.
 type values struct {
 	codes  []int8
 	scales []float32
@@ -90,7 +92,12 @@ func load(dev device.Device, c Config, src source) (*Model, error) {
 			if len(v.floats) != in*out {
 				return nil, fmt.Errorf("llm: %s has %d numbers for %d x %d", name, len(v.floats), out, in)
 			}
-			return linear(mk, tensor.FromFloats(dev, v.floats, out, in), c), nil
+			l := linear(mk, tensor.FromFloats(dev, v.floats, out, in), c)
+			if q, ok := l.(*ternary.Linear); ok && q.Scale != nil && len(v.scales) == q.Scale.T.Len() {
+				q.Scale.T.SetFloats(v.scales)
+				q.Scale.Changed()
+			}
+			return l, nil
 		}
 		if c.Weights == FP32Weights {
 			return nil, fmt.Errorf("llm: %s has codes, but the model's weights are fp32", name)
@@ -175,4 +182,52 @@ func dequantize(codes []int8, scales []float32) []float32 {
 		x[i] = float32(c) * scales[i/(len(codes)/len(scales))]
 	}
 	return x
+}
+
+// As gives a copy of the model with other weights, to train on. Quantized weights start from the float weights of the
+// layers; fp32 ones, and those of a frozen model, are the values that the layers multiply with.
+func (m *Model) As(w Weights) (*Model, error) {
+	c := m.cfg
+	if c.Weights = w; w == FP32Weights && c.Quant.SubNorm {
+		return nil, fmt.Errorf("llm: %w", errSubNorm)
+	}
+	return load(m.Device(), c, modelSource{m, w})
+}
+
+// modelSource is a model as a source of another.
+type modelSource struct {
+	m  *Model
+	to Weights
+}
+
+func (s modelSource) size() (tensors int, bytes int64) { return math.MaxInt, math.MaxInt64 }
+
+func (s modelSource) check(string, ...int) error { return nil }
+
+func (s modelSource) half(string) ([]uint16, bool, error) { return nil, false, nil }
+
+func (s modelSource) frozen() bool { return false }
+
+func (s modelSource) floats(name string, _ ...int) ([]float32, error) {
+	for n, v := range s.m.Params() {
+		if n == name {
+			return v.T.Floats(), nil
+		}
+	}
+	return nil, fmt.Errorf("llm: the model has no %s", name)
+}
+
+func (s modelSource) linear(name string, _, _ int) (v values, err error) {
+	for w := range s.m.weights() {
+		switch q := w.ternary; {
+		case w.name != name:
+		case q != nil && q.Weight != nil && s.to != FP32Weights:
+			v.floats = q.Weight.T.Floats()
+			return v, nil
+		default:
+			v.floats, err = w.floats()
+			return v, err
+		}
+	}
+	return v, fmt.Errorf("llm: the model has no layer %s", name)
 }

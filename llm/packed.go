@@ -67,7 +67,10 @@ func (m *Model) WritePacked(w io.Writer, halves bool) (Size, error) {
 		if err != nil {
 			return size, err
 		}
-		data = f.Compress(data, p.Data)
+		scales := len(data)
+		if data = f.Compress(data, p.Data); tooFew(len(data), p.Rows, p.Cols) {
+			data = f.Raw(data[:scales], p.Data)
+		}
 		tensors = append(tensors, safetensors.New(name, []int{len(data)}, data))
 		size.Ternary += int64(len(data))
 		size.TernaryF32 += 4 * int64(p.Rows) * int64(p.Cols)
@@ -145,7 +148,7 @@ func (c *counter) Write(b []byte) (int, error) {
 }
 
 // ReadPacked reads a packed file into a frozen model on dev; or, with as, into one whose layers are floats of the packed
-// values, to train on.
+// values, to train on. Layers with norms of their own (ternary.Config.SubNorm) have no form in fp32.
 func ReadPacked(dev device.Device, path string, as Weights) (*Model, error) {
 	f, err := safetensors.Open(path)
 	if err != nil {
@@ -172,10 +175,14 @@ func readPacked(dev device.Device, f *safetensors.File, as Weights) (*Model, err
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	if c.Weights == FP32Weights {
+	switch {
+	case c.Weights == FP32Weights:
 		return nil, errors.New("its config names fp32 weights, which are never packed")
+	case as == FP32Weights && c.Quant.SubNorm:
+		return nil, errSubNorm
 	}
-	src := &packedSource{f: f, codebook: c.codebook(), perRow: c.Quant.PerRow, columns: c.Quant.Columns > 1, thaw: as != ""}
+	src := &packedSource{f: f, codebook: c.codebook(), perRow: c.Quant.PerRow, columns: c.Quant.Columns > 1, thaw: as != "",
+		keep: as == c.Weights && c.Quant.Columns <= 1, used: map[string]bool{}}
 	if as != "" {
 		c.Weights = as
 	}
@@ -186,8 +193,19 @@ func readPacked(dev device.Device, f *safetensors.File, as Weights) (*Model, err
 	if sum != meta["sha256"] {
 		return nil, errors.New("its checksum is not that of its data: the file was damaged or changed; copy it again")
 	}
-	return load(dev, c, src)
+	m, err := load(dev, c, src)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range f.Tensors() {
+		if !src.used[in.Name] {
+			return nil, fmt.Errorf("its config names no tensor %q: its output would be wrong", in.Name)
+		}
+	}
+	return m, nil
 }
+
+var errSubNorm = errors.New("its layers have norms of their own, which fp32 layers have not; read it as quantized weights")
 
 type packedSource struct {
 	f        *safetensors.File
@@ -195,6 +213,8 @@ type packedSource struct {
 	perRow   bool
 	columns  bool // there are column scales
 	thaw     bool // layers are floats
+	keep     bool // their scales may stay as they are
+	used     map[string]bool
 }
 
 // checksum is that of the package's function.
@@ -226,9 +246,8 @@ func (s *packedSource) size() (tensors int, bytes int64) {
 
 func (s *packedSource) check(name string, shape ...int) error {
 	if layer, ok := strings.CutSuffix(name, ".weight"); ok {
-		if in, ok := s.f.Info(layer); ok && in.DType == safetensors.U8 {
-			// Five codes or three a byte, which the entropy coder shrinks further; no trained layer comes near this.
-			if in.Bytes() < int64(shape[0])*int64(shape[1])/400 {
+		if in, ok := s.f.Info(layer); ok && in.DType == safetensors.U8 && len(shape) == 2 {
+			if tooFew(int(in.Bytes()), shape[0], shape[1]) {
 				return fmt.Errorf("%q has %d bytes, too few for %v codes", layer, in.Bytes(), shape)
 			}
 			return nil
@@ -247,11 +266,16 @@ func (s *packedSource) check(name string, shape ...int) error {
 	return nil
 }
 
+// tooFew reports whether n bytes are too few for the codes of a layer: a small file shall not take much memory. Codes are
+// five or three a byte, which the entropy coder shrinks further; no trained layer comes near this.
+func tooFew(n, rows, cols int) bool { return int64(n) < int64(rows)*int64(cols)/400 }
+
 func (s *packedSource) floats(name string, shape ...int) (x []float32, err error) {
 	in, ok := s.f.Info(name)
 	if !ok {
 		return nil, fmt.Errorf("it has no tensor %q", name)
 	}
+	s.used[name] = true
 	if !strings.HasSuffix(name, ".columns") || in.DType != safetensors.U8 {
 		return s.f.ReadF32(name)
 	}
@@ -268,6 +292,7 @@ func (s *packedSource) half(name string) (x []uint16, ok bool, err error) {
 	if in, ok := s.f.Info(name); !ok || in.DType != safetensors.F16 {
 		return nil, false, nil
 	}
+	s.used[name] = true
 	err = s.f.View(name, func(t safetensors.Tensor) error {
 		x = halves(t.Data)
 		return nil
@@ -280,6 +305,7 @@ func (s *packedSource) linear(name string, out, in int) (v values, err error) {
 	if !ok || info.DType != safetensors.U8 {
 		return v, fmt.Errorf("it has no packed codes %q", name)
 	}
+	s.used[name] = true
 	err = s.f.View(name, func(t safetensors.Tensor) error {
 		v, err = s.decode(t, out, in)
 		return err
@@ -314,6 +340,9 @@ func (s *packedSource) decode(t safetensors.Tensor, out, in int) (v values, err 
 	}
 	if s.thaw {
 		v.floats = dequantize(codes, p.Scales)
+		if s.keep {
+			v.scales = p.Scales
+		}
 		if s.columns {
 			c, err := s.floats(name+".columns", in)
 			if err != nil {

@@ -2,7 +2,10 @@ package llm_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -176,6 +179,113 @@ func TestPackedAgain(t *testing.T) {
 	}
 }
 
+// TestThaw: read as floats to train on, a model computes what it did, with learned scales too.
+func TestThaw(t *testing.T) {
+	dev := cpu.New(1)
+	for _, rule := range []ternary.Rule{ternary.TWN, ternary.LSQ} {
+		m, err := llm.New(tensor.NewMaker(dev, 3), tiny(func(c *llm.Config) { c.Quant.Rule = rule }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range m.Linears() {
+			if l.Scale != nil {
+				tensor.Scale(l.Scale.T, 0.9, l.Scale.T)
+				l.Scale.Changed()
+			}
+		}
+		path, _ := writePacked(t, m)
+		back, err := llm.ReadPacked(dev, path, llm.TernaryWeights)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !near(logits(back), logits(m), 1e-4) {
+			t.Errorf("%s: other logits", rule)
+		}
+	}
+}
+
+// TestAs: from fp32 weights to quantized ones, and what those multiply with as fp32 weights.
+func TestAs(t *testing.T) {
+	dev := cpu.New(1)
+	fp32, err := llm.New(tensor.NewMaker(dev, 3), tiny(func(c *llm.Config) { c.Weights, c.Quant.Rule = llm.FP32Weights, ternary.LSQ }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	quantized, err := fp32.As(llm.TernaryWeights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct, err := llm.New(tensor.NewMaker(dev, 3), tiny(func(c *llm.Config) { c.Quant.Rule = ternary.LSQ }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if quantized.Config() != direct.Config() || !slices.Equal(logits(quantized), logits(direct)) {
+		t.Error("not the ternary model of these weights")
+	}
+	for _, frozen := range []bool{false, true} {
+		if frozen {
+			if _, err := quantized.Freeze(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := map[string][]float32{}
+		for name, l := range quantized.Linears() {
+			p, err := l.Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want[name+".weight"], err = p.Dequantize(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		back, err := quantized.As(llm.FP32Weights)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, v := range back.Params() {
+			if w := want[name]; w != nil && !slices.Equal(v.T.Floats(), w) {
+				t.Errorf("frozen %t: %s has other values than the layer multiplies with", frozen, name)
+			}
+		}
+	}
+	norms, err := llm.New(tensor.NewMaker(dev, 3), tiny(func(c *llm.Config) { c.Quant.SubNorm = true }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, _ := writePacked(t, norms)
+	_, err1 := norms.As(llm.FP32Weights)
+	_, err2 := llm.ReadPacked(dev, path, llm.FP32Weights)
+	for _, err := range []error{err1, err2} {
+		if err == nil || !strings.Contains(err.Error(), "norms of their own") {
+			t.Errorf("fp32 layers with norms: %v", err)
+		}
+	}
+}
+
+func near(a, b []float32, tol float64) bool {
+	return slices.EqualFunc(a, b, func(x, y float32) bool { return math.Abs(float64(x-y)) <= tol })
+}
+
+// TestPackedZeros: a layer that is all zero takes next to nothing when compressed, too little to be believed.
+func TestPackedZeros(t *testing.T) {
+	m, err := llm.New(tensor.NewMaker(cpu.New(1), 3), tiny(func(c *llm.Config) { c.Width, c.Hidden = 192, 256 }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range m.Linears() {
+		tensor.Fill(l.Weight.T, 0)
+		l.Weight.Changed()
+	}
+	path, _ := writePacked(t, m)
+	back, err := llm.ReadPacked(cpu.New(1), path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(logits(back), logits(m)) {
+		t.Error("other logits")
+	}
+}
+
 // TestPackedColumns: the file counts the column scales, files without are of the older version, and floats of it are
 // the layers' values.
 func TestPackedColumns(t *testing.T) {
@@ -290,6 +400,25 @@ func TestPackedErrors(t *testing.T) {
 		}
 		all = append(all, x)
 	}
+	// Codes by the name of a parameter of one dimension, with the right checksum.
+	more := append(slices.Clone(all), safetensors.New("norm", []int{1}, []uint8{0}))
+	slices.SortFunc(more, func(a, b safetensors.Tensor) int { return strings.Compare(a.Name, b.Name) })
+	sum := sha256.New()
+	for _, x := range more {
+		sum.Write(x.Data)
+	}
+	meta := f.Meta()
+	meta["sha256"] = hex.EncodeToString(sum.Sum(nil))
+	var b bytes.Buffer
+	if err := safetensors.Write(&b, more, meta); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+"2", b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := llm.ReadPacked(dev, path+"2", ""); err == nil || !strings.Contains(err.Error(), `no tensor "norm"`) {
+		t.Errorf("a tensor too many: %v", err)
+	}
 	for want, change := range map[string]func(c *llm.Config){
 		"cannot come from":       func(c *llm.Config) { c.Depth = 1 << 20 },
 		"is too long for a file": func(c *llm.Config) { c.Context = 1 << 24 },
@@ -297,6 +426,7 @@ func TestPackedErrors(t *testing.T) {
 		"too few":                func(c *llm.Config) { c.Hidden = 1 << 20 },
 		"it has no tensor":       func(c *llm.Config) { c.SubNorm = true },
 		"fp32":                   func(c *llm.Config) { c.Weights = llm.FP32Weights },
+		"names no tensor":        func(c *llm.Config) { c.Depth = 1 },
 		"unknown mlp":            func(c *llm.Config) { c.MLP = "x" },
 		"the data is damaged":    func(c *llm.Config) { c.Hidden = 60 },
 	} {

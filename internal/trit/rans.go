@@ -42,8 +42,7 @@ func (f *Format) Compress(dst, packed []byte) []byte {
 	for _, b := range packed {
 		hist[b]++
 	}
-	start, best := len(dst), append(dst, raw)
-	best = append(best, packed...)
+	start, best := len(dst), f.Raw(dst, packed)
 	for _, kind := range []byte{digits, table} {
 		head, m, ok := f.model([]byte{kind}, &hist)
 		if size := float64(len(head)+32) + m.bytes(&hist); ok && size < float64(len(best)-start) {
@@ -54,6 +53,9 @@ func (f *Format) Compress(dst, packed []byte) []byte {
 	}
 	return best
 }
+
+// Raw appends the compressed form that is not compressed.
+func (f *Format) Raw(dst, packed []byte) []byte { return append(append(dst, raw), packed...) }
 
 // Expand undoes Compress: it fills packed, whose length the caller knows, and allocates nothing of a size that src
 // says. What Compress does not write is an error, or other bytes, which Unpack may refuse; packed is undefined after
