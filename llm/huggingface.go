@@ -1,10 +1,12 @@
 package llm
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -32,23 +34,33 @@ func hfName(name string) string { return rename(name, hfNames, "model.layers.") 
 
 // hfConfig is what config.json says of a model.
 type hfConfig struct {
-	Architectures []string        `json:"architectures"`
-	ModelType     string          `json:"model_type"`
-	HiddenAct     string          `json:"hidden_act"`
-	Width         int             `json:"hidden_size"`
-	Hidden        int             `json:"intermediate_size"`
-	Depth         int             `json:"num_hidden_layers"`
-	Heads         int             `json:"num_attention_heads"`
-	KVHeads       int             `json:"num_key_value_heads,omitempty"`
-	HeadDim       int             `json:"head_dim,omitempty"`
-	Context       int             `json:"max_position_embeddings"`
-	Vocab         int             `json:"vocab_size"`
-	Eps           float32         `json:"rms_norm_eps"`
-	Theta         float64         `json:"rope_theta,omitempty"`
-	Scaling       json.RawMessage `json:"rope_scaling,omitempty"`
-	Tied          bool            `json:"tie_word_embeddings"`
-	DType         string          `json:"torch_dtype,omitempty"`
-	Quant         *hfQuant        `json:"quantization_config,omitempty"`
+	Architectures []string `json:"architectures"`
+	ModelType     string   `json:"model_type"`
+	HiddenAct     string   `json:"hidden_act"`
+	Width         int      `json:"hidden_size"`
+	Hidden        int      `json:"intermediate_size"`
+	Depth         int      `json:"num_hidden_layers"`
+	Heads         int      `json:"num_attention_heads"`
+	KVHeads       int      `json:"num_key_value_heads,omitempty"`
+	HeadDim       int      `json:"head_dim,omitempty"`
+	Context       int      `json:"max_position_embeddings"`
+	Vocab         int      `json:"vocab_size"`
+	Eps           float32  `json:"rms_norm_eps"`
+	Theta         float64  `json:"rope_theta,omitempty"`
+	Scaling       *hfRope  `json:"rope_scaling,omitempty"`
+	Rope          *hfRope  `json:"rope_parameters,omitempty"` // since transformers 5, instead of the two
+	Window        int      `json:"sliding_window,omitempty"`
+	UseWindow     *bool    `json:"use_sliding_window,omitempty"`
+	Tied          bool     `json:"tie_word_embeddings"`
+	DType         string   `json:"torch_dtype,omitempty"`
+	Quant         *hfQuant `json:"quantization_config,omitempty"`
+}
+
+type hfRope struct {
+	Theta float64 `json:"rope_theta"`
+	Type  string  `json:"rope_type"`
+	Old   string  `json:"type"` // of rope_type
+	Part  float64 `json:"partial_rotary_factor"`
 }
 
 type hfQuant struct {
@@ -167,16 +179,18 @@ func (m *Model) WriteHF(dir string, packed bool) error {
 
 // ReadHF reads a folder of Hugging Face: BitNet, packed or as master weights, and models of the classes Llama, Mistral
 // and Qwen3, in one file or several. Packed weights give frozen layers. Others become what as says: by default ternary
-// weights to train on for BitNet, quantized as it does (absmean), and fp32 for the rest.
+// weights to train on for BitNet, quantized as it does (absmean), and fp32 for the rest. Of a model that attends to a
+// sliding window the context is that window.
 func ReadHF(dev device.Device, dir string, as Weights) (*Model, error) {
 	m, err := readHF(dev, dir, as)
 	return m, named(dir, err)
 }
 
 func readHF(dev device.Device, dir string, as Weights) (*Model, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	path := filepath.Join(dir, "config.json")
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, atomicfile.Explain("read", dir, err)
+		return nil, atomicfile.Explain("read", path, err)
 	}
 	var h hfConfig
 	if err := json.Unmarshal(text, &h); err != nil {
@@ -187,8 +201,14 @@ func readHF(dev device.Device, dir string, as Weights) (*Model, error) {
 	if c.KVHeads == 0 {
 		c.KVHeads = c.Heads
 	}
+	if h.Rope != nil && h.Rope.Theta != 0 {
+		c.Theta = h.Rope.Theta
+	}
 	if c.Theta == 0 {
 		c.Theta = 10000
+	}
+	if h.Window > 0 && (h.UseWindow == nil || *h.UseWindow) {
+		c.Context = min(c.Context, h.Window)
 	}
 	class := strings.Join(h.Architectures, ", ")
 	arch := map[string]string{"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama", "MistralForCausalLM": "llama",
@@ -206,8 +226,14 @@ func readHF(dev device.Device, dir string, as Weights) (*Model, error) {
 	if err := c.SetArch(arch); err != nil {
 		return nil, err
 	}
-	if s := string(h.Scaling); s != "" && s != "null" {
-		return nil, fmt.Errorf("it scales rotary positions (rope_scaling %s), which this program does not", s)
+	for _, r := range []*hfRope{h.Scaling, h.Rope} {
+		if r == nil {
+			continue
+		}
+		if kind := cmp.Or(r.Type, r.Old, "default"); kind != "default" || r.Part != 0 && r.Part != 1 {
+			return nil, fmt.Errorf("its rotary positions are of type %q, part %g; this program turns all channels, and does not scale",
+				kind, cmp.Or(r.Part, 1))
+		}
 	}
 	if c.Heads < 1 || h.HeadDim != 0 && h.HeadDim*c.Heads != c.Width {
 		return nil, fmt.Errorf("heads of %d times %d are not its width of %d; this program needs that", h.HeadDim, c.Heads, c.Width)
@@ -233,7 +259,8 @@ func readHF(dev device.Device, dir string, as Weights) (*Model, error) {
 			c.Weights = TernaryWeights
 		}
 	}
-	if c.Weights == TernaryWeights && !src.packed { // masters; the values of codes stay themselves by TWN
+	// Masters of BitNet; values of codes, as an export of floats has them, stay themselves by TWN.
+	if c.Weights == TernaryWeights && !src.packed && strings.HasPrefix(arch, "bitnet") {
 		c.Quant.Rule = ternary.AbsMean
 	}
 	m, err := load(dev, c, src)
@@ -257,12 +284,18 @@ type hfSource struct {
 	divide bool // scales are those of the input: 1/scale
 }
 
-// open lists the tensors of model.safetensors, or of the files that an index names.
+// open lists the tensors of model.safetensors or, without it, of the files that an index names.
 func (s *hfSource) open(dir string) error {
-	const index = "model.safetensors.index.json"
-	files := []string{"model.safetensors"}
-	text, err := os.ReadFile(filepath.Join(dir, index))
-	if err == nil {
+	const one, index = "model.safetensors", "model.safetensors.index.json"
+	files := []string{one}
+	if _, err := os.Stat(filepath.Join(dir, one)); errors.Is(err, fs.ErrNotExist) {
+		text, err := os.ReadFile(filepath.Join(dir, index))
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("it has neither %s nor %s", one, index)
+		}
+		if err != nil {
+			return atomicfile.Explain("read", filepath.Join(dir, index), err)
+		}
 		var x struct {
 			Map map[string]string `json:"weight_map"`
 		}
@@ -389,14 +422,17 @@ func (s *hfSource) linear(name string, out, in int) (v values, err error) {
 func Open(dev device.Device, path string, as Weights) (*Model, error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, atomicfile.Explain("open", path, err)
+		return nil, atomicfile.Explain("read", path, err)
 	}
 	if st.IsDir() {
 		return ReadHF(dev, path, as)
 	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("llm: %s is not a file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, atomicfile.Explain("open", path, err)
+		return nil, atomicfile.Explain("read", path, err)
 	}
 	defer f.Close()
 	var head [9]byte

@@ -61,6 +61,14 @@ func TestHF(t *testing.T) {
 			if packed && !slices.Equal(got, want) {
 				t.Errorf("%s, packed: other logits", a)
 			}
+			// The values of codes, which BitNet's rule would scale anew, quantize to themselves.
+			for i, v := range got {
+				if !packed && !c.SubNorm && math.Abs(float64(v-want[i])) > 1e-3 {
+					t.Fatalf("%s, as floats: logit %d is %v, it was %v", a, i, v, want[i])
+				}
+			}
+			// An index that lies there from another model is not asked.
+			writeJSON(t, filepath.Join(dir, "model.safetensors.index.json"), map[string]any{"weight_map": map[string]string{"a": "b"}})
 			if _, err := llm.ReadHF(dev, dir, ""); err != nil {
 				t.Errorf("%s: %v", a, err)
 			}
@@ -165,9 +173,15 @@ func TestHFLayout(t *testing.T) {
 		}
 		// What does not fit is refused.
 		for want, change := range map[string]func(m map[string]any){
-			"its class":                 func(m map[string]any) { m["architectures"] = []string{"GPT2LMHeadModel"} },
-			"its activation":            func(m map[string]any) { m["hidden_act"] = "gelu" },
-			"rope_scaling":              func(m map[string]any) { m["rope_scaling"] = map[string]any{"type": "yarn"} },
+			"its class":      func(m map[string]any) { m["architectures"] = []string{"GPT2LMHeadModel"} },
+			"its activation": func(m map[string]any) { m["hidden_act"] = "gelu" },
+			`of type "yarn"`: func(m map[string]any) { m["rope_scaling"] = map[string]any{"type": "yarn"} },
+			`of type "llama3"`: func(m map[string]any) {
+				m["rope_parameters"] = map[string]any{"rope_theta": 1e6, "rope_type": "llama3", "factor": 8.0}
+			},
+			"part 0.5": func(m map[string]any) {
+				m["rope_parameters"] = map[string]any{"rope_type": "default", "partial_rotary_factor": 0.5}
+			},
 			"are not its width":         func(m map[string]any) { m["head_dim"] = 16 },
 			"cannot come from":          func(m map[string]any) { m["num_hidden_layers"] = 1 << 20 },
 			"is [12 8], the model need": func(m map[string]any) { m["vocab_size"] = 13 },
@@ -184,7 +198,22 @@ func TestHFLayout(t *testing.T) {
 				t.Errorf("want %q, got %v", want, err)
 			}
 		}
+		// As transformers 5 writes it, and with a window.
+		delete(config, "rope_theta")
+		config["rope_parameters"] = map[string]any{"rope_theta": 500000.0, "rope_type": "default"}
+		config["sliding_window"] = 7
 		writeJSON(t, path, config)
+		if back, err = llm.ReadHF(dev, dir, ""); err != nil {
+			t.Fatal(err)
+		}
+		if c := back.Config(); c.Theta != 500000 || c.Context != 7 {
+			t.Errorf("base %v and context %d, want 500000 and 7", c.Theta, c.Context)
+		}
+		config["use_sliding_window"] = false
+		writeJSON(t, path, config)
+		if back, err = llm.ReadHF(dev, dir, ""); err != nil || back.Config().Context != 16 {
+			t.Errorf("without the window: context %d, %v", back.Config().Context, err)
+		}
 		writeJSON(t, filepath.Join(dir, "model.safetensors.index.json"),
 			map[string]any{"weight_map": map[string]string{"a": "../../model.safetensors"}})
 		if _, err := llm.ReadHF(dev, dir, ""); err == nil || !strings.Contains(err.Error(), "not a file in its folder") {
