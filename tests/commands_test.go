@@ -165,11 +165,14 @@ func TestExport(t *testing.T) {
 	if text := must(t, "gopher", "generate", "-model", path("a.setun"), "-n", "20", "-prompt", "func"); !strings.HasPrefix(text, "func") {
 		t.Errorf("generated %q", text)
 	}
-	// Training goes on from each of them, without blending the quantizer in again.
+	// Training goes on from each of them, without blending the quantizer in again, on sequences that may be shorter.
 	for _, form := range []string{"a.setun", "hf", "a.gguf"} {
 		more := t.TempDir()
-		must(t, "gopher", "-data", text, "-out", more, "-context", "32", "-batch", "4", "-steps", "2", "-threads", "1", "-lr", "1e-5",
+		must(t, "gopher", "-data", text, "-out", more, "-context", "24", "-batch", "4", "-steps", "2", "-threads", "1", "-lr", "1e-5",
 			"-quant-warmup", "0", "-from", path(form))
+		if r := readResult(t, more); r["context"] != 24.0 || r["tokens"] != 2*4*24.0 {
+			t.Errorf("trained on %v tokens in a context of %v", r["tokens"], r["context"])
+		}
 		if got := readResult(t, more)["val_bpb"].(float64); math.Abs(got-want) > 0.2 {
 			t.Errorf("two small steps from %s end at %v bits, it had %v", form, got, want)
 		}
@@ -218,6 +221,8 @@ func TestColumns(t *testing.T) {
 	}{
 		{"columns = 4, not 3", args("-columns", "3", "-resume")},
 		{"that -from names has 4", on("-columns", "5")},
+		{"that -from names has 1; leave", on("-depth", "2")},
+		{"that -from names has another graph", on("-arch", "bitnet")},
 		{"comes from no norm", []string{"export", "-model", run, "-gguf", filepath.Join(dir, "b")}},
 	} {
 		code, _, stderr := execute(t, command(t, "gopher", c.args...))

@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -77,7 +78,8 @@ func trainCommand(ctx context.Context, args []string) error {
 	context_ := f.Int("context", 256, "bytes per sequence")
 	theta := f.Float64("theta", 200, "base of the rotary angles; 10000 is usual for contexts of thousands")
 	warmup := f.Float64("quant-warmup", 0.3, "share of the run in which quantization is blended in")
-	from := f.String("from", "", "start from the weights and the graph of this model, a `path` as for generate -model")
+	from := f.String("from", "", "start from the weights and the graph of this model, a `path` as for generate -model; they become "+
+		"what -weights says")
 	sampling := f.String("sampler", "shuffled", "shuffled, or strata: each row of a batch from another part of the text, if that "+
 		"makes better gradients")
 	micro := f.Int("accum", 1, "batches per step")
@@ -115,26 +117,26 @@ func trainCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	defer text.Close()
-	val, err := data.ValWindows(text.Val(), fl.Batch, cfg.Context, *evals)
+	val, err := data.ValWindows(text.Val(), fl.Batch, *context_, *evals)
 	if err != nil {
 		return err
 	}
-	some, err := data.ValWindows(text.Val(), fl.Batch, cfg.Context, max(*evals/8, 1))
+	some, err := data.ValWindows(text.Val(), fl.Batch, *context_, max(*evals/8, 1))
 	if err != nil {
 		return err
 	}
 	model, err := llm.New(tensor.NewMaker(dev, fl.Seed), cfg)
 	if *from != "" {
 		if model, _, err = load(*from, dev, cfg.Weights); err == nil {
+			err = fits(f, cfg, model.Config())
 			cfg = model.Config()
-			err = fits(cfg, *context_, fl.Columns)
 		}
 	}
 	if err != nil {
 		return err
 	}
 	shuffled := func() (*data.Sampler, error) {
-		return data.NewWindows(text.Train(), fl.Batch, cfg.Context, fl.Seed)
+		return data.NewWindows(text.Train(), fl.Batch, *context_, fl.Seed)
 	}
 	var windows *data.Sampler
 	switch *sampling {
@@ -142,7 +144,7 @@ func trainCommand(ctx context.Context, args []string) error {
 		windows, err = shuffled()
 	case "strata":
 		windows, _, err = train.Stratify(ctx, model, "parts of the text", func() (a, b *data.Sampler, err error) {
-			if a, err = data.NewStrataWindows(text.Train(), fl.Batch, cfg.Context, fl.Seed); err == nil {
+			if a, err = data.NewStrataWindows(text.Train(), fl.Batch, *context_, fl.Seed); err == nil {
 				b, err = shuffled()
 			}
 			return a, b, err
@@ -189,7 +191,7 @@ func trainCommand(ctx context.Context, args []string) error {
 		"tokens": res.Targets, "seconds": res.Time.Seconds(), "tokens_per_second": res.TargetsPerSecond(),
 		"train_bpb": train.Bits(res.TrainLoss), "val_bpb": train.Bits(loss), "val_bytes": val.Targets(),
 		"peak_rss_bytes": rss.Peak(), "tape_bytes": res.TapeBytes, "seed": fl.Seed, "depth": cfg.Depth, "width": cfg.Width,
-		"context": cfg.Context, "batch": fl.Batch, "optimizer": fl.Optimizer, "skipped": res.Skipped,
+		"context": *context_, "batch": fl.Batch, "optimizer": fl.Optimizer, "skipped": res.Skipped,
 		"gradients": fl.Gradients, "grad_bytes": res.GradBytes,
 	}
 	if cfg.Weights != llm.FP32Weights {
@@ -388,19 +390,42 @@ func openText(ctx context.Context, path, ext string) (*data.Text, error) {
 
 const modelUsage = "`path` of a run or of one checkpoint, of a packed file, a GGUF file or a folder of Hugging Face"
 
-// fits reports a model that cannot be trained on sequences of n bytes, or with other column clusters than it has.
-func fits(c llm.Config, n, columns int) error {
-	if n > c.Context {
-		return fmt.Errorf("-context is %d, but the model that -from names has %d", n, c.Context)
+// fits reports what flags ask of the model that -from names and it has otherwise.
+func fits(f *flag.FlagSet, want, has llm.Config) (err error) {
+	if want.Context > has.Context {
+		return fmt.Errorf("-context is %d, but the model that -from names has %d", want.Context, has.Context)
 	}
-	if columns != 0 && columns != c.Quant.Columns {
-		return fmt.Errorf("-columns is %d, but the model that -from names has %d; leave it out", columns, c.Quant.Columns)
-	}
-	return nil
+	graph := has
+	f.Visit(func(g *flag.Flag) {
+		var a, b any
+		switch g.Name {
+		case "depth":
+			a, b = want.Depth, has.Depth
+		case "width":
+			a, b = want.Width, has.Width
+		case "theta":
+			a, b = want.Theta, has.Theta
+		case "rule":
+			a, b = cmp.Or(want.Quant.Rule, ternary.TWN), cmp.Or(has.Quant.Rule, ternary.TWN)
+		case "math":
+			a, b = cmp.Or(want.Quant.Math, ternary.Int8), cmp.Or(has.Quant.Math, ternary.Int8)
+		case "columns":
+			a, b = want.Quant.Columns, has.Quant.Columns
+		case "arch":
+			err = errors.Join(err, graph.SetArch(g.Value.String()))
+			if graph != has {
+				a, b = g.Value, "another graph"
+			}
+		}
+		if a != b && err == nil {
+			err = fmt.Errorf("-%s is %v, but the model that -from names has %v; leave it out", g.Name, a, b)
+		}
+	})
+	return err
 }
 
-// load reads a model from a run's newest checkpoint, from one checkpoint's own folder, or in any other form; as is that
-// of llm.Open.
+// load reads a model from a run's newest checkpoint, from one checkpoint's own folder, or in any other form; as says what
+// its weights become, for what is no run as llm.Open does.
 func load(dir string, dev device.Device, as llm.Weights) (*llm.Model, saved, error) {
 	var meta saved
 	st, err := os.Stat(dir)
@@ -449,6 +474,12 @@ func load(dir string, dev device.Device, as llm.Weights) (*llm.Model, saved, err
 	}
 	if err := train.LoadParams(model, c.Weights); err != nil {
 		return nil, meta, fmt.Errorf("%s: %w", dir, err)
+	}
+	if as != "" && as != meta.LLM.Weights {
+		if model, err = model.As(as); err != nil {
+			return nil, meta, fmt.Errorf("%s: %w", dir, err)
+		}
+		meta.LLM = model.Config()
 	}
 	return model, meta, nil
 }
