@@ -19,6 +19,7 @@ import (
 	"setun/llm"
 	"setun/optim"
 	"setun/tensor"
+	"setun/ternary"
 	"setun/train"
 )
 
@@ -31,16 +32,19 @@ func TestCUDATraining(t *testing.T) {
 		optimizer  optim.Config
 		lambda     float32 // share of quantization in the first step: below 1, layers multiply floats too
 		first, tol float64 // relative, of the loss before training, and of those of the steps, when codes flip
-		bf16       bool    // auto.AllowBF16
+		math       ternary.Math
+		bf16       bool // auto.AllowBF16
 	}{
-		{"adamw", optim.Config{Name: "adamw", LR: 2e-3}, 1, 1e-6, 3e-3, false},
-		{"muon", optim.Config{Name: "muon"}, 0.5, 3e-4, 1e-2, false}, // products may be bfloat16, and are so only on the GPU
-		{"bf16", optim.Config{Name: "adamw", LR: 2e-3}, 1, 1e-3, 1e-2, true},
+		{"adamw", optim.Config{Name: "adamw", LR: 2e-3}, 1, 1e-6, 3e-3, ternary.FP32, false},
+		// Attention and products may be bfloat16, and are so only on the GPU.
+		{"int8", optim.Config{Name: "adamw", LR: 2e-3}, 1, 3e-4, 5e-3, ternary.Int8, false},
+		{"muon", optim.Config{Name: "muon"}, 0.5, 3e-4, 1e-2, ternary.Int8, false},
+		{"bf16", optim.Config{Name: "adamw", LR: 2e-3}, 1, 1e-3, 1e-2, ternary.FP32, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg, steps := llm.Depth(2), 5
 			cfg.SetWidth(64)
-			cfg.Context = 32
+			cfg.Context, cfg.Quant.Math = 32, c.math
 			if testing.Short() {
 				if c.name != "adamw" {
 					t.Skip("one optimizer is enough")

@@ -46,11 +46,11 @@ var (
 		forms(4, [2]int{32, 32}, [2]int{64, 64}, [2]int{128, 64}, [2]int{128, 32}, [2]int{256, 32}))
 )
 
-// form is the first form that takes heads of dim, has its shared memory and has tiles of at most so many rows.
-func (d *Device) form(forms []attentionForm, dim, rows int) (attentionForm, bool) {
-	half := device.Math(d.math.Load()) == device.MathBF16
+// form is the first form for s that has its shared memory and tiles of at most so many rows.
+func (d *Device) form(forms []attentionForm, s device.AttentionShape, rows int) (attentionForm, bool) {
+	half := s.Math == device.MathBF16 || device.Math(d.math.Load()) == device.MathBF16
 	for _, f := range forms {
-		if dim <= f.dim && (half || !f.half) && f.shared <= max(d.info.SharedPerBlock, 48<<10) && f.rows <= rows {
+		if s.Dim <= f.dim && (half || !f.half) && f.shared <= max(d.info.SharedPerBlock, 48<<10) && f.rows <= rows {
 			return f, true
 		}
 	}
@@ -168,7 +168,7 @@ func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape
 	if s.Queries <= 64 {
 		rows = 64
 	}
-	f, ok := d.form(forwardForms, s.Dim, rows)
+	f, ok := d.form(forwardForms, s, rows)
 	if !ok || k.Type() != v.Type() {
 		d.Bridge.Attention(out, lse, q, k, v, s)
 		return
@@ -230,15 +230,19 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 		})
 		return
 	}
-	f, ok := d.form(backwardForms, s.Dim, 32)
+	f, ok := d.form(backwardForms, s, 32)
 	if !ok || s.Queries > 32 || f.half {
-		f, ok = d.form(backwardForms, s.Dim, 64)
+		f, ok = d.form(backwardForms, s, 64)
 	}
 	if !ok {
 		d.Bridge.AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v, s)
 		return
 	}
-	d.start(s.Acc, dq, dk, dv)
+	acc := s.Acc
+	if s.Cache > s.Keys { // rows that no block has
+		d.start(acc, dq, dk, dv)
+		acc = true
+	}
 	rows := s.Batch * s.Queries * s.Heads
 	delta, free := d.temp(4 * rows)
 	defer free()
@@ -249,11 +253,11 @@ func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s
 		halves, width, free := d.halfHeads(nil, s.Dim, spanOf(dout), spanOf(q), spanOf(k), spanOf(v))
 		defer free()
 		in = halves
-		shape = append(shapeArgs(s, width, width), aligned(s.Dim, spanOf(dq), spanOf(dk), spanOf(dv)), num(s.Dim))
+		shape = append(shapeArgs(s, width, width), aligned(s.Dim, spanOf(dq), spanOf(dk), spanOf(dv)), num(s.Dim), flag(acc))
 	} else {
 		in = []uint64{addr(dout), addr(q), addr(k), addr(v)}
 		shape = append(shapeArgs(s, s.Dim, s.Dim), aligned(s.Dim, spanOf(dq), spanOf(dk), spanOf(dv), spanOf(dout),
-			spanOf(q), spanOf(k), spanOf(v)))
+			spanOf(q), spanOf(k), spanOf(v)), flag(acc))
 	}
 	in = append([]uint64{in[0], addr(lse), delta}, in[1:]...)
 	in = append(in, shape...)

@@ -5,8 +5,8 @@ import (
 	"setun/device/cuda/driver"
 )
 
-// SetMath chooses how products are computed that ask for device.MathFP32, and attention of 16 queries and more: in
-// float32, the default, or, with device.MathBF16, on tensor cores, the operands rounded to bfloat16 and the sums in
+// SetMath chooses how products are computed that ask for device.MathFP32, and attention of 16 queries and more that does:
+// in float32, the default, or, with device.MathBF16, on tensor cores, the operands rounded to bfloat16 and the sums in
 // float32. Memory stays float32: weights, gradients and activations keep their precision between products. Products of
 // codes stay exact.
 func (d *Device) SetMath(m device.Math) { d.math.Store(uint32(m)) }
@@ -226,8 +226,12 @@ func (d *Device) thin(g product) {
 func (d *Device) bf16(g product) {
 	a, strideA, free := d.rounded(g.a, g.m, g.k, g.batch)
 	defer free()
-	b, strideB, free2 := d.rounded(g.b, g.n, g.k, g.batch)
-	defer free2()
+	b, strideB := a, strideA
+	if g.a != g.b || g.m != g.n {
+		var free func()
+		b, strideB, free = d.rounded(g.b, g.n, g.k, g.batch)
+		defer free()
+	}
 	ld := 2 * round(g.k, 8) // bytes
 	side := d.tile(g.m, g.n, g.batch)
 	kernel := "gemmHalf64"
@@ -236,8 +240,8 @@ func (d *Device) bf16(g product) {
 	}
 	tiles := ceil(g.m, side) * ceil(g.n, side)
 	parts, length := d.parts(tiles*g.batch, g.k, 512, 32)
-	part, free3 := d.partial(parts, g)
-	defer free3()
+	part, free2 := d.partial(parts, g)
+	defer free2()
 	vec := g.c%16 == 0 && g.ldc%4 == 0 && g.strideC%4 == 0
 	d.launch(kernel, driver.Dim{X: tiles, Y: parts, Z: g.batch}, driver.Dim{X: mmaSize}, 0,
 		g.c, a, b, g.bias, part, num(g.m), num(g.n), num(g.k), num(ld), num(ld), num(g.ldc), flag(vec), f32(g.alpha),
@@ -262,7 +266,7 @@ func (d *Device) rounded(o operand, rows, k, batch int) (p uint64, stride int, f
 		case device.I8:
 			kind = 2
 		}
-		d.launch("bf16Turn", driver.Dim{X: ceil(rows, 64), Y: ceil(ld, 64), Z: batch}, driver.Dim{X: blockSize}, 0,
+		d.launch("bf16Turn", driver.Dim{X: ceil(rows, 64), Y: min(ceil(ld, 64), d.maxGrid), Z: batch}, driver.Dim{X: blockSize}, 0,
 			p, o.p, o.scale, flag(o.perDepth), num(kind), num(rows), num(k), num(o.ld), num(o.stride), num(ld))
 		return
 	}

@@ -138,8 +138,9 @@ func (p *pool) put(x driver.Ptr) bool {
 	return ok
 }
 
-// release gives freed memory back to the driver, which waits for work that uses it. The caller holds mu.
+// release gives freed memory back to the driver, when the work that uses it is done. The caller holds mu.
 func (p *pool) release(drv driver.Driver) {
+	drv.Sync() // an error of it stays, and comes with the next call
 	for _, l := range p.free {
 		for _, x := range l {
 			drv.Free(x)

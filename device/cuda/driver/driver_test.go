@@ -119,7 +119,6 @@ func TestNone(t *testing.T) {
 		{"init", func(f *fake) { f.initial = 100 }, "cuInit: CUDA_ERROR_NO_DEVICE (100): words for 100; see"},
 		{"count", func(f *fake) { f.devices = nil }, "CUDA_VISIBLE_DEVICES"},
 		{"capability", func(f *fake) { f.devices[0] = fakeDevice{"Old", 7} }, "Old has compute capability 7.0, at least 8.0"},
-		{"attribute", func(f *fake) { f.fail["cuDeviceGetAttribute"] = 1 }, "GPU 0: cuDeviceGetAttribute"},
 	} {
 		f := newFake(t)
 		c.set(f)
@@ -135,6 +134,18 @@ func TestNone(t *testing.T) {
 
 // TestOpenFails: a GPU that is there and does not open is an error of its own, and leaves nothing behind.
 func TestOpenFails(t *testing.T) {
+	for want, set := range map[string]func(f *fake){
+		"does not start: cuInit:":     func(f *fake) { f.initial = 802 },
+		"GPU 0: cuDeviceGetAttribute": func(f *fake) { f.fail["cuDeviceGetAttribute"] = 1 },
+		"cuDeviceGetCount":            func(f *fake) { f.fail["cuDeviceGetCount"] = 1 },
+		"cuDriverGetVersion":          func(f *fake) { f.fail["cuDriverGetVersion"] = 1 },
+	} {
+		f := newFake(t)
+		set(f)
+		if d, err := open(f.library()); d != nil || errors.Is(err, ErrNone) || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want an error that says %q", err, want)
+		}
+	}
 	for _, call := range []string{"cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuStreamCreate"} {
 		f := newFake(t)
 		f.fail[call] = 2
@@ -158,7 +169,7 @@ func TestOpenHere(t *testing.T) {
 		return
 	}
 	t.Log(err)
-	if !errors.Is(err, ErrNone) && !errors.Is(err, ErrMemory) {
+	if e := (*Error)(nil); !errors.Is(err, ErrNone) && !errors.As(err, &e) {
 		t.Errorf("Open: %v", err)
 	}
 }

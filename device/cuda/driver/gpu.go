@@ -104,6 +104,8 @@ const (
 	attributeMinor           = 76
 	attributeSharedOptIn     = 97 // most shared memory of a block that asks for it
 
+	noDevice = 100 // of CUresult
+
 	functionMaxDynamicShared = 8
 	streamNonBlocking        = 1
 	jitErrorLog              = 5
@@ -172,7 +174,7 @@ func open(lib library) (Driver, error) {
 	f := g.frames.Get().(*frame)
 	defer g.frames.Put(f)
 	if err := g.do(cuDriverGetVersion, f, address(&f.out[0])); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNone, err)
+		return nil, err
 	}
 	g.info.Version = f.int(0)
 	if g.info.Version < minVersion {
@@ -180,7 +182,10 @@ func open(lib library) (Driver, error) {
 			version(g.info.Version), version(minVersion))
 	}
 	if err := g.do(cuInit, f, 0); err != nil {
-		return nil, fmt.Errorf("%w: %w; see whether nvidia-smi lists a GPU, and CUDA_VISIBLE_DEVICES", ErrNone, err)
+		if e := (*Error)(nil); errors.As(err, &e) && e.Code == noDevice {
+			return nil, fmt.Errorf("%w: %w; see whether nvidia-smi lists a GPU, and CUDA_VISIBLE_DEVICES", ErrNone, err)
+		}
+		return nil, fmt.Errorf("NVIDIA's driver does not start: %w; see what nvidia-smi says", err)
 	}
 	if err := g.choose(f); err != nil {
 		return nil, err
@@ -206,7 +211,7 @@ func version(v int) string { return fmt.Sprintf("%d.%d", v/1000, v%1000/10) }
 // choose takes the first GPU that the kernels run on.
 func (g *gpu) choose(f *frame) error {
 	if err := g.do(cuDeviceGetCount, f, address(&f.out[0])); err != nil {
-		return fmt.Errorf("%w: %w", ErrNone, err)
+		return err
 	}
 	count := f.int(0)
 	if count == 0 {
@@ -214,7 +219,7 @@ func (g *gpu) choose(f *frame) error {
 	}
 	for i := range count {
 		if err := g.describe(f, i); err != nil {
-			return fmt.Errorf("%w: GPU %d: %w", ErrNone, i, err)
+			return fmt.Errorf("GPU %d: %w", i, err)
 		}
 		if g.info.Major >= minMajor {
 			return nil

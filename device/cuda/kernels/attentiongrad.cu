@@ -9,7 +9,7 @@
 // A block has B keys of a key head, and all the query heads that read it. Rows are keys, T::columns queries.
 template <int D, int B>
 DEVICE void backwardKV(float *dk, float *dv, const float *dout, const float *lse, const float *delta, const float *q,
-                       const float *k, const float *v, const Heads &s, float scale, int vec) {
+                       const float *k, const float *v, const Heads &s, float scale, int vec, int acc) {
 	using T = Tiles<D, B>;
 	float *sk = pool, *sv = sk + B * T::stride, *sq = sv + B * T::stride, *so = sq + B * T::stride,
 	      *sp = so + B * T::stride;
@@ -55,14 +55,14 @@ DEVICE void backwardKV(float *dk, float *dv, const float *dout, const float *lse
 				T::add(ok, sp, sq, n);
 			}
 		}
-	if (dk) T::store(dk + kv, s.stepKV, ok, sk, rows, s.dim, vec, true);
-	if (dv) T::store(dv + kv, s.stepKV, ov, sv, rows, s.dim, vec, true);
+	if (dk) T::store(dk + kv, s.stepKV, ok, sk, rows, s.dim, vec, acc);
+	if (dv) T::store(dv + kv, s.stepKV, ov, sv, rows, s.dim, vec, acc);
 }
 
 // A block has B queries of a head.
 template <int D, int B>
 DEVICE void backwardQ(float *dq, const float *dout, const float *lse, const float *delta, const float *q,
-                      const float *k, const float *v, const Heads &s, float scale, int vec) {
+                      const float *k, const float *v, const Heads &s, float scale, int vec, int acc) {
 	using T = Tiles<D, B>;
 	float *sq = pool, *so = sq + B * T::stride, *sk = so + B * T::stride, *sv = sk + B * T::stride,
 	      *sp = sv + B * T::stride;
@@ -102,19 +102,19 @@ DEVICE void backwardQ(float *dq, const float *dout, const float *lse, const floa
 		T::put(sp, ds);
 		T::add(o, sp, sk, n);
 	}
-	T::store(dq + at, s.stepQ(), o, sk, rows, s.dim, vec, true);
+	T::store(dq + at, s.stepQ(), o, sk, rows, s.dim, vec, acc);
 }
 
-#define GRAD(D, B)                                                                                              \
-	KERNEL LAUNCH(B *B / 16)                                                                                    \
-	    attentionKV##D##x##B(float *dk, float *dv, const float *dout, const float *lse, const float *delta,     \
-	                         const float *q, const float *k, const float *v, SHAPE, float scale, int vec) {     \
-		backwardKV<D, B>(dk, dv, dout, lse, delta, q, k, v, HEADS, scale, vec);                                 \
-	}                                                                                                           \
-	KERNEL LAUNCH(B *B / 16)                                                                                    \
-	    attentionQ##D##x##B(float *dq, const float *dout, const float *lse, const float *delta, const float *q, \
-	                        const float *k, const float *v, SHAPE, float scale, int vec) {                      \
-		backwardQ<D, B>(dq, dout, lse, delta, q, k, v, HEADS, scale, vec);                                      \
+#define GRAD(D, B)                                                                                                   \
+	KERNEL LAUNCH(B *B / 16)                                                                                         \
+	    attentionKV##D##x##B(float *dk, float *dv, const float *dout, const float *lse, const float *delta,          \
+	                         const float *q, const float *k, const float *v, SHAPE, float scale, int vec, int acc) { \
+		backwardKV<D, B>(dk, dv, dout, lse, delta, q, k, v, HEADS, scale, vec, acc);                                 \
+	}                                                                                                                \
+	KERNEL LAUNCH(B *B / 16)                                                                                         \
+	    attentionQ##D##x##B(float *dq, const float *dout, const float *lse, const float *delta, const float *q,      \
+	                        const float *k, const float *v, SHAPE, float scale, int vec, int acc) {                  \
+		backwardQ<D, B>(dq, dout, lse, delta, q, k, v, HEADS, scale, vec, acc);                                      \
 	}
 GRAD(32, 32)
 GRAD(64, 64)

@@ -220,7 +220,7 @@ DEVICE void forward(float *out, float *lse, const u16 *q, const u16 *k, const u1
 
 template <int D>
 DEVICE void backwardKV(float *dk, float *dv, const u16 *dout, const float *lse, const float *delta, const u16 *q,
-                       const u16 *k, const u16 *v, const Heads &s, float scale, int vec, int dim) {
+                       const u16 *k, const u16 *v, const Heads &s, float scale, int vec, int dim, int acc) {
 	using T = Half<D, 1>;
 	constexpr int B = T::B;
 	u16 *sk = T::tile(0), *sv = T::tile(1), *sq = T::tile(2), *so = T::tile(3);
@@ -276,13 +276,13 @@ DEVICE void backwardKV(float *dk, float *dv, const u16 *dout, const float *lse, 
 	copyWait<0>();
 	kv = kv / width * dim;
 	long step = s.stepKV / width * dim;
-	if (dk) T::store(dk + kv, step, ok, rows, dim, vec, true);
-	if (dv) T::store(dv + kv, step, ov, rows, dim, vec, true);
+	if (dk) T::store(dk + kv, step, ok, rows, dim, vec, acc);
+	if (dv) T::store(dv + kv, step, ov, rows, dim, vec, acc);
 }
 
 template <int D>
 DEVICE void backwardQ(float *dq, const u16 *dout, const float *lse, const float *delta, const u16 *q, const u16 *k,
-                      const u16 *v, const Heads &s, float scale, int vec, int dim) {
+                      const u16 *v, const Heads &s, float scale, int vec, int dim, int acc) {
 	using T = Half<D, 1>;
 	constexpr int B = T::B;
 	u16 *sq = T::tile(0), *so = T::tile(1), *sk = T::tile(2), *sv = T::tile(3);
@@ -325,7 +325,7 @@ DEVICE void backwardQ(float *dq, const u16 *dout, const float *lse, const float 
 		T::start(sk, k + next, s.stepKV, rest, width);
 	}
 	copyWait<0>();
-	T::store(dq + at / width * dim, (long)s.heads * dim, o, rows, dim, vec, true);
+	T::store(dq + at / width * dim, (long)s.heads * dim, o, rows, dim, vec, acc);
 }
 
 #define FORWARD(D, R, ROWS)                                                                                             \
@@ -334,16 +334,16 @@ DEVICE void backwardQ(float *dq, const u16 *dout, const float *lse, const float 
 	                              int vec, int headDim) {                                                               \
 		forward<D, R>(out, lse, q, k, v, HEADS, scale, vec, headDim);                                                   \
 	}
-#define BACKWARD(D)                                                                                                   \
-	KERNEL LAUNCH(128)                                                                                                \
-	    attentionHalfKV##D##x64(float *dk, float *dv, const u16 *dout, const float *lse, const float *delta,          \
-	                            const u16 *q, const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim) { \
-		backwardKV<D>(dk, dv, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim);                                 \
-	}                                                                                                                 \
-	KERNEL LAUNCH(128)                                                                                                \
-	    attentionHalfQ##D##x64(float *dq, const u16 *dout, const float *lse, const float *delta, const u16 *q,        \
-	                           const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim) {                \
-		backwardQ<D>(dq, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim);                                      \
+#define BACKWARD(D)                                                                                                            \
+	KERNEL LAUNCH(128)                                                                                                         \
+	    attentionHalfKV##D##x64(float *dk, float *dv, const u16 *dout, const float *lse, const float *delta,                   \
+	                            const u16 *q, const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim, int acc) { \
+		backwardKV<D>(dk, dv, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim, acc);                                     \
+	}                                                                                                                          \
+	KERNEL LAUNCH(128)                                                                                                         \
+	    attentionHalfQ##D##x64(float *dq, const u16 *dout, const float *lse, const float *delta, const u16 *q,                 \
+	                           const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim, int acc) {                \
+		backwardQ<D>(dq, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim, acc);                                          \
 	}
 FORWARD(64, 1, 64)
 FORWARD(64, 2, 128)

@@ -147,14 +147,17 @@ template <typename T> DEVICE void write16(i8 *dst, const T &tile, int l, int r) 
 // turnCodes: src (k, m) turned, to rows of ld bytes. A block has 64 by 64.
 KERNEL LAUNCH(BLOCK) turnCodes(i8 *dst, const i8 *src, int m, int k, int ld) {
 	SHARED i8 tile[64][68];
-	int row = block() * 64, l0 = blockY() * 64;
-	for (int i = tid(); i < 64 * 64; i += BLOCK) {
-		int l = l0 + i / 64, r = row + i % 64;
-		tile[i / 64][i % 64] = l < k && r < m ? src[(long)l * m + r] : 0;
+	int row = block() * 64;
+	for (int l0 = blockY() * 64; l0 < ld; l0 += blocksY() * 64) {
+		for (int i = tid(); i < 64 * 64; i += BLOCK) {
+			int l = l0 + i / 64, r = row + i % 64;
+			tile[i / 64][i % 64] = l < k && r < m ? src[(long)l * m + r] : 0;
+		}
+		barrier();
+		int r = tid() / 4, l = tid() % 4 * 16;
+		if (row + r < m && l0 + l < ld) write16(&dst[(long)(row + r) * ld + l0 + l], tile, l, r);
+		barrier();
 	}
-	barrier();
-	int r = tid() / 4, l = tid() % 4 * 16;
-	if (row + r < m && l0 + l < ld) write16(&dst[(long)(row + r) * ld + l0 + l], tile, l, r);
 }
 
 // Gradients h in int8, above a floor for the largest (device.MathInt8).
@@ -209,7 +212,7 @@ KERNEL LAUNCH(BLOCK)
     gradCols(i8 *q, float *scale, const float *dy, const float *xs, const u32 *part, int slices, int m, int n, int ld) {
 	SHARED Codes codes[64];
 	SHARED i8 tile[64][68];
-	int col = block() * 64, i0 = blockY() * 64;
+	int col = block() * 64;
 	if (tid() < 64 && col + tid() < n) {
 		u32 top = 0;
 		for (int s = 0; s < slices; s++) {
@@ -218,16 +221,19 @@ KERNEL LAUNCH(BLOCK)
 		}
 		Codes c = Codes::of(top);
 		codes[tid()] = c;
-		if (i0 == 0) scale[col + tid()] = c.scale;
+		if (blockY() == 0) scale[col + tid()] = c.scale;
 	}
 	barrier();
-	for (int e = tid(); e < 64 * 64; e += BLOCK) {
-		int i = i0 + e / 64, j = e % 64;
-		tile[e / 64][j] = i < m && col + j < n ? codes[j].code(dy[(long)i * n + col + j] * xs[i]) : 0;
+	for (int i0 = blockY() * 64; i0 < ld; i0 += blocksY() * 64) {
+		for (int e = tid(); e < 64 * 64; e += BLOCK) {
+			int i = i0 + e / 64, j = e % 64;
+			tile[e / 64][j] = i < m && col + j < n ? codes[j].code(dy[(long)i * n + col + j] * xs[i]) : 0;
+		}
+		barrier();
+		int r = tid() / 4, l = tid() % 4 * 16;
+		if (col + r < n && i0 + l < ld) write16(&q[(long)(col + r) * ld + i0 + l], tile, l, r);
+		barrier();
 	}
-	barrier();
-	int r = tid() / 4, l = tid() % 4 * 16;
-	if (col + r < n && i0 + l < ld) write16(&q[(long)(col + r) * ld + i0 + l], tile, l, r);
 }
 
 // In float32: dst = dy times scale[row], scale[column] or scale[0]; and codes in half precision, exactly.

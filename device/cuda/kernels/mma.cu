@@ -292,21 +292,24 @@ KERNEL LAUNCH(BLOCK) bf16Rows(u16 *dst, const void *src, const float *scale, int
 KERNEL LAUNCH(BLOCK) bf16Turn(u16 *dst, const void *src, const float *scale, int per, int kind, int m, int k, long lds,
                               long stride, int ld) {
 	SHARED float tile[64][65];
-	int row = block() * 64, l0 = blockY() * 64;
+	int row = block() * 64;
 	long z = blockZ();
-	for (int i = tid(); i < 64 * 64; i += BLOCK) {
-		int l = l0 + i / 64, r = row + i % 64;
-		float v = l < k && r < m ? load1(src, z * stride + l * lds + r, kind) : 0;
-		if (scale && l < k) v = v * scale[per * l];
-		tile[i / 64][i % 64] = v;
-	}
-	barrier();
-	for (int i = tid(); i < 64 * 8; i += BLOCK) {
-		int r = i / 8, l = i % 8 * 8;
-		if (row + r >= m || l0 + l >= ld) continue;
-		float v[8];
+	for (int l0 = blockY() * 64; l0 < ld; l0 += blocksY() * 64) {
+		for (int i = tid(); i < 64 * 64; i += BLOCK) {
+			int l = l0 + i / 64, r = row + i % 64;
+			float v = l < k && r < m ? load1(src, z * stride + l * lds + r, kind) : 0;
+			if (scale && l < k) v = v * scale[per * l];
+			tile[i / 64][i % 64] = v;
+		}
+		barrier();
+		for (int i = tid(); i < 64 * 8; i += BLOCK) {
+			int r = i / 8, l = i % 8 * 8;
+			if (row + r >= m || l0 + l >= ld) continue;
+			float v[8];
 #pragma unroll
-		for (int j = 0; j < 8; j++) v[j] = tile[l + j][r];
-		put(dst + (z * m + row + r) * ld + l0 + l, v);
+			for (int j = 0; j < 8; j++) v[j] = tile[l + j][r];
+			put(dst + (z * m + row + r) * ld + l0 + l, v);
+		}
+		barrier();
 	}
 }

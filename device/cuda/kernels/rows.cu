@@ -90,7 +90,7 @@ KERNEL LAUNCH(BLOCK) laneChunks(double *part, const float *x, long groups, long 
 			const float *p = x + g * n + at;
 			u32 c = cut ? bits(cut[g]) : 0;
 			auto add = [&](auto f) {
-#pragma unroll 8
+#pragma unroll 32 // that many loads are on their way at a time
 				for (int i = lane; i < len; i += 16) sum += f(p[i]);
 			};
 			switch (f) {
