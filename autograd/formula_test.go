@@ -345,7 +345,7 @@ func TestLSQ(t *testing.T) {
 				w := param(dev, 1, out, in)
 				s := autograd.NewParam(tensor.FromFloats(dev, []float32{0.7, 0.5, 0.9}[:scales], scales))
 				tp := autograd.Tape{Pool: pool(dev), Grad: true}
-				y := tp.LSQ(w, s, levels)
+				y := tp.LSQ(w, s, levels, 1)
 				near(t, name+" y", y.T.Floats(), wide(w.T.Floats()), 0)
 				dq := floats(2, out*in)
 				weighted(&tp, y, dq)
@@ -376,7 +376,7 @@ func TestLSQ(t *testing.T) {
 					s.Freeze(v != s)
 					w.ZeroGrad()
 					s.ZeroGrad()
-					weighted(&tp, tp.LSQ(w, s, levels), dq)
+					weighted(&tp, tp.LSQ(w, s, levels, 1), dq)
 					tp.Reset()
 					near(t, name+" alone", v.Grad.Floats(), want, 1e-5)
 				}

@@ -113,17 +113,20 @@ func (t *Tape) PackedLinear(x *Value, w *tensor.Panels, ws *tensor.Tensor, bias 
 }
 
 // LSQ is w with a learned scale: a view of w whose gradient, that of the quantized weight, also moves the scale (Esser
-// et al. 2019, arXiv 1902.08153). scale has one element or one per row of w. dw += dq; dscale += sum of
-// dq*(code - w/scale inside the range, code outside) / sqrt(n*levels), n the weights per scale.
-func (t *Tape) LSQ(w, scale *Value, levels int) *Value {
+// et al. 2019, arXiv 1902.08153). scale has one element or one per row of w. dw += dq; dscale += share * sum of
+// dq*(code - w/scale inside the range, code outside) / sqrt(n*levels), n the weights per scale. share is that of the
+// quantized weight in what multiplies, 1 but for blending.
+func (t *Tape) LSQ(w, scale *Value, levels int, share float32) *Value {
 	if !t.grads(w, scale) {
 		return t.value(Value{T: w.T})
 	}
-	alpha := float32(1 / math.Sqrt(float64(w.T.Len()/scale.T.Len()*levels)))
+	alpha := share * float32(1/math.Sqrt(float64(w.T.Len()/scale.T.Len()*levels)))
 	out := t.view(w.T)
 	t.push(out, func() {
 		tensor.Axpy(t.grad(w), 1, out.Grad)
-		tensor.LSQGrad(t.grad(scale), out.Grad, w.T, scale.T, levels, alpha)
+		if g := t.grad(scale); share != 0 {
+			tensor.LSQGrad(g, out.Grad, w.T, scale.T, levels, alpha)
+		}
 	})
 	return out
 }

@@ -45,7 +45,7 @@ func (n *net) block(t *tape, x *value) *value {
 		return t.Reshape(t.SliceLast(qkv, i*width, (i+1)*width), 2, tokens, heads, width/heads)
 	}
 	y := t.Attention(t.RoPE(head(0), n.table, 0), t.RoPE(head(1), n.table, 0), head(2), true)
-	y = t.QLinear(t.Reshape(y, 2, tokens, width), t.LSQ(n.out, n.scale, 1), n.codes, n.ws, n.bias, device.MathInt8)
+	y = t.QLinear(t.Reshape(y, 2, tokens, width), t.LSQ(n.out, n.scale, 1, 1), n.codes, n.ws, n.bias, device.MathInt8)
 	x = t.Add(x, t.Dropout(y, 0.2))
 	h = t.LayerNorm(x, n.gain, n.bias, 1e-5)
 	h = t.Gated(device.SiLU, t.Linear(h, n.gate, nil), t.Linear(t.Int8(h), n.up, nil))
@@ -155,6 +155,20 @@ func TestNoPoolLeaksNothing(t *testing.T) {
 	if dev.Live() != live {
 		t.Errorf("%d allocations live after a step, %d before", dev.Live(), live)
 	}
+	if err := dev.Sync(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Views of one value as two inputs: the gradients share memory, which no kernel is given as two results.
+func TestViewsOfOne(t *testing.T) {
+	dev := devicetest.Opaque(cpu.New(1))
+	x := param(dev, 1, 2, 3, 2, 8)
+	tp := autograd.Tape{Grad: true}
+	a := tp.Attention(tp.Reshape(x, 2, 3, 2, 8), tp.Reshape(x, 2, 3, 2, 8), x, true)
+	g := tp.Gated(device.SiLU, tp.Reshape(x, 12, 8), tp.Reshape(x, 12, 8))
+	tp.Backward(tp.Add(tp.Sum(a), tp.Sum(g)))
+	tp.Reset()
 	if err := dev.Sync(); err != nil {
 		t.Error(err)
 	}

@@ -2,7 +2,6 @@ package tensor
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"setun/device"
@@ -56,12 +55,14 @@ func where(op string, ts ...*Tensor) device.Device {
 	return dev
 }
 
-// alias reports whether two of the gradients are one tensor: an operation has one value as two inputs. Kernels do not
-// allow that of their results.
+// alias reports whether two of the gradients have one memory: an operation has one value, or views of it, as two inputs.
+// Kernels do not allow that of their results.
 func alias(ds ...*Tensor) bool {
 	for i, d := range ds {
-		if d != nil && slices.Contains(ds[:i], d) {
-			return true
+		for _, e := range ds[:i] {
+			if d != nil && e != nil && d.mem.Buffer() == e.mem.Buffer() && d.mem.Offset() == e.mem.Offset() {
+				return true
+			}
 		}
 	}
 	return false

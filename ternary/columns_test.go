@@ -333,7 +333,7 @@ func checkColumns(t *testing.T, dev device.Device, c ternary.Config, w []float32
 			if math.Abs(u) >= top {
 				d = math.Copysign(top, u)
 			}
-			want[r] += dw[i] * d / math.Sqrt(float64(len(w)/len(scales))*top)
+			want[r] += float64(lambda) * dw[i] * d / math.Sqrt(float64(len(w)/len(scales))*top)
 		}
 		near(t, what+"dscale", l.Scale.Grad.Floats(), want, 3*tol)
 	}

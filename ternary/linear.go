@@ -24,10 +24,11 @@ type Linear struct {
 	lambda  float32
 	out, in int
 
-	codes   *tensor.Tensor // (out, in), I8; nil when frozen, unless asked for
-	panels  *tensor.Panels // the codes when frozen
-	scale   *tensor.Tensor // 1 or out
-	version uint64         // of Weight, Scale and Columns, plus 1, that codes were computed from
+	codes     *tensor.Tensor  // (out, in), I8; nil when frozen, unless asked for
+	panels    *tensor.Panels  // the codes when frozen
+	scale     *tensor.Tensor  // 1 or out
+	quantized *autograd.Value // the Weight that codes were computed from
+	version   uint64          // its, and those of Scale and Columns, plus 1, at that time
 
 	inverse, scaled *tensor.Tensor // of column clusters in training: 1/Columns (in), Weight/Columns (out, in)
 	inverseOf       uint64         // version of Columns, plus 1, that inverse was computed from
@@ -154,12 +155,12 @@ func (l *Linear) quantize() {
 	if l.Columns != nil {
 		v += l.Columns.Version()
 	}
-	if v == l.version {
+	if v == l.version && l.Weight == l.quantized {
 		return
 	}
 	rule, factor := l.cfg.kernel()
 	tensor.QuantizeWeights(l.codes, l.scale, l.source(), l.cfg.Codebook.Levels(), rule, factor)
-	l.version = v
+	l.version, l.quantized = v, l.Weight
 }
 
 // Forward maps (..., in) to (..., out).
@@ -191,7 +192,7 @@ func (l *Linear) weight(t *autograd.Tape) *autograd.Value {
 		w = t.Rescaled(w, l.scaled, l.inverse)
 	}
 	if l.Scale != nil {
-		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels())
+		w = t.LSQ(w, l.Scale, l.cfg.Codebook.Levels(), l.lambda)
 	}
 	return w
 }
@@ -242,7 +243,7 @@ func (l *Linear) Freeze() (*Packed, error) {
 			l.scaled.Free()
 			l.inverse.Free()
 		}
-		l.Weight, l.Scale, l.scaled, l.inverse = nil, nil, nil, nil
+		l.Weight, l.Scale, l.scaled, l.inverse, l.quantized = nil, nil, nil, nil, nil
 	}
 	return p, nil
 }

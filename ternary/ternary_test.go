@@ -349,6 +349,18 @@ func TestQuantizesOncePerChange(t *testing.T) {
 	}
 }
 
+// Codes are of the weight that the layer has now, also if it is another one.
+func TestOtherWeight(t *testing.T) {
+	mk := tensor.NewMaker(cpu.New(1), 1)
+	a, b := ternary.NewLinear(mk, 8, 4, false, ternary.Config{}), ternary.NewLinear(mk, 8, 4, false, ternary.Config{})
+	a.Quantized()
+	want, _ := b.Quantized()
+	a.Weight = b.Weight
+	if got, _ := a.Quantized(); !slices.Equal(got.Codes(), want.Codes()) {
+		t.Error("codes of the weight before")
+	}
+}
+
 // y = Q8(x) (W + lambda (Q(W) - W))ᵀ, straight through.
 func TestLambda(t *testing.T) {
 	const in, out = 12, 5
@@ -408,15 +420,17 @@ func TestLambda(t *testing.T) {
 	}
 }
 
-// dscale = sum of dq * (code - w/scale inside the range, code outside) / sqrt(n levels), dq the gradient of the
-// quantized weight.
+// dscale = lambda * sum of dq * (code - w/scale inside the range, code outside) / sqrt(n levels), dq the gradient of the
+// weight that multiplies.
 func TestLSQGradient(t *testing.T) {
 	const in, out, rows = 9, 4, 3
 	dev := cpu.New(0)
-	for _, c := range []ternary.Config{{Rule: ternary.LSQ}, {Rule: ternary.LSQ, PerRow: true},
-		{Rule: ternary.LSQ, FloatActs: true},
+	for i, c := range []ternary.Config{{Rule: ternary.LSQ}, {Rule: ternary.LSQ, PerRow: true},
+		{Rule: ternary.LSQ, FloatActs: true}, {Rule: ternary.LSQ}, {Rule: ternary.LSQ},
 		{Rule: ternary.LSQ, PerRow: true, Codebook: ternary.Five}} {
+		lambda := []float32{1, 1, 1, 0.5, 0, 0.25}[i]
 		l := ternary.NewLinear(tensor.NewMaker(dev, 1), in, out, true, c)
+		l.SetLambda(lambda)
 		tp := tape{Grad: true}
 		y := l.Forward(&tp, tp.Floats(dev, normal(2, rows*in), rows, in))
 		tp.Backward(tp.Sum(tp.Mul(y, tp.Floats(dev, normal(3, rows*out), rows, out))))
@@ -433,10 +447,11 @@ func TestLSQGradient(t *testing.T) {
 			if math.Abs(v) >= top {
 				d = math.Copysign(top, v)
 			}
-			want[s] += float64(l.Weight.Grad.Floats()[i]) * d / math.Sqrt(float64(in*out/len(scales))*top)
+			want[s] += float64(lambda*l.Weight.Grad.Floats()[i]) * d / math.Sqrt(float64(in*out/len(scales))*top)
 		}
 		near(t, name(c), l.Scale.Grad.Floats(), want, 1e-5)
 		// The optimizer moves the scale, and the layer follows.
+		tensor.Fill(l.Scale.Grad, 1)
 		before := l.Scale.T.Floats()[0]
 		tensor.Axpy(l.Scale.T, -0.1, l.Scale.Grad)
 		l.Scale.Changed()
