@@ -101,11 +101,12 @@ func snake(s string) string {
 	return b.String()
 }
 
-// Count is the number of trainable parameters of m.
+// Count is the number of trainable parameters of m; one that has several names counts once.
 func Count(m Module) int {
-	n := 0
+	n, seen := 0, map[*autograd.Value]bool{}
 	for _, p := range m.Params() {
-		if p.WantsGrad() {
+		if p.WantsGrad() && !seen[p] {
+			seen[p] = true
 			n += p.T.Len()
 		}
 	}

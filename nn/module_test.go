@@ -181,4 +181,8 @@ func TestCount(t *testing.T) {
 	if got := nn.Count(s); got != 6+3+4+8 {
 		t.Errorf("with a frozen table %d", got)
 	}
+	l := nn.NewLinear(mk, 3, 3, false)
+	if got := nn.Count(nn.Sequential{l, l}); got != 9 {
+		t.Errorf("of a layer used twice %d", got)
+	}
 }

@@ -9,7 +9,8 @@ import (
 )
 
 // AdamW is Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), one fused kernel a tensor.
-// Decay applies to matrices only.
+// Decay applies to matrices only. The bias of the moments is corrected by the steps of the optimizer, also for a parameter
+// whose first gradient comes late.
 type AdamW struct {
 	cfg   Config
 	lr    float32

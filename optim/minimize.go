@@ -149,18 +149,23 @@ func (m *minimizer) run(c MinimizeConfig) (Minimum, error) {
 		} else {
 			m.copy(m.x, m.x0)
 			m.copy(m.g, m.g0)
+			m.changed()
 		}
 	}
 }
 
 // gradient computes value and gradient at x and counts it.
 func (m *minimizer) gradient() float64 {
-	for _, p := range m.ps {
-		p.Value.Changed()
-	}
+	m.changed()
 	ZeroGrad(m.ps)
 	m.at.Evals++
 	return m.f(true)
+}
+
+func (m *minimizer) changed() {
+	for _, p := range m.ps {
+		p.Value.Changed()
+	}
 }
 
 // learn takes the curvature along the step, (g - g0) s / ||s||^2, for the next first-order model.

@@ -89,6 +89,30 @@ func TestMinimize(t *testing.T) {
 	}
 }
 
+// Whoever caches what it computes of a parameter hears of a step that is undone.
+func TestMinimizeUndoes(t *testing.T) {
+	for evals := 2; evals < 20; evals++ {
+		for _, method := range []string{"cg", "adam"} {
+			f, ps := rosenbrock(cpu.New(1))
+			var version uint64
+			var cached float64
+			cache := func(grad bool) float64 {
+				if v := ps[0].Value.Version(); grad || v != version {
+					version, cached = v, f(grad)
+				}
+				return cached
+			}
+			m, err := optim.Minimize(cache, ps, optim.MinimizeConfig{Method: method, Evals: evals, Radius: 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v := cache(false); v != m.Value {
+				t.Errorf("%s, %d gradients: f is %v after it, it says %v", method, evals, v, m.Value)
+			}
+		}
+	}
+}
+
 // It uses the device alone, and gives back all memory.
 func TestMinimizeOpaque(t *testing.T) {
 	dev := devicetest.Opaque(cpu.New(1))

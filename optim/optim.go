@@ -18,11 +18,13 @@ type Param struct {
 	Value *autograd.Value
 }
 
-// Collect lists the parameters that want a gradient.
+// Collect lists the parameters that want a gradient, each once: one that has several names by its first.
 func Collect(params iter.Seq2[string, *autograd.Value]) []Param {
 	var ps []Param
+	seen := map[*autograd.Value]bool{}
 	for n, v := range params {
-		if v.WantsGrad() {
+		if v.WantsGrad() && !seen[v] {
+			seen[v] = true
 			ps = append(ps, Param{n, v})
 		}
 	}
@@ -175,10 +177,15 @@ func New(c Config, ps []Param) (Optimizer, error) {
 }
 
 // IsMatrix reports whether a parameter is a hidden weight matrix: two dimensions, both larger than one, and no
-// embedding or output head by its name.
+// embedding or output head by its name: one in which a part has "embed" in it, is "head", or ends in "_head", but
+// "multi_head".
 func IsMatrix(p Param) bool {
-	return p.Value.T.Dims() == 2 && p.Value.Dim(0) > 1 && p.Value.Dim(1) > 1 &&
-		!strings.Contains(p.Name, "embed") && !strings.Contains(p.Name, "head")
+	for part := range strings.SplitSeq(p.Name, ".") {
+		if strings.Contains(part, "embed") || part == "head" || strings.HasSuffix(part, "_head") && part != "multi_head" {
+			return false
+		}
+	}
+	return p.Value.T.Dims() == 2 && p.Value.Dim(0) > 1 && p.Value.Dim(1) > 1
 }
 
 // GradNorm is the Euclidean norm of all gradients together. It waits for the device.

@@ -387,7 +387,26 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// A parameter that two layers share is one.
+func TestCollectShared(t *testing.T) {
+	dev := cpu.New(0)
+	v, w := autograd.NewParam(tensor.Zeros(dev, 2, 3)), autograd.NewParam(tensor.Zeros(dev, 2))
+	ps := optim.Collect(func(yield func(string, *autograd.Value) bool) {
+		_ = yield("embed.weight", v) && yield("bias", w) && yield("head.weight", v) && yield("constant", autograd.NewConst(w.T))
+	})
+	if len(ps) != 2 || ps[0] != (optim.Param{Name: "embed.weight", Value: v}) || ps[1].Value != w {
+		t.Errorf("%v", ps)
+	}
+}
+
 func TestIsMatrix(t *testing.T) {
+	weight := autograd.NewParam(tensor.Zeros(cpu.New(0), 2, 3))
+	for name, want := range map[string]bool{"multi_head.q.weight": true, "lm_head.weight": false, "class_head": false,
+		"blocks.0.token_embedding.weight": false, "head.0.weight": false} {
+		if got := optim.IsMatrix(optim.Param{Name: name, Value: weight}); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 	for i, p := range params(cpu.New(0)) {
 		if got := optim.IsMatrix(p); got != shapes[i].matrix {
 			t.Errorf("%s: %v", p.Name, got)
