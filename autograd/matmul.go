@@ -67,7 +67,11 @@ func flat(x *tensor.Tensor) *tensor.Tensor {
 	if x == nil || x.Dims() == 2 {
 		return x
 	}
-	return x.Reshape(-1, x.Dim(-1))
+	rows := 1
+	for _, n := range x.Shape()[:x.Dims()-1] {
+		rows *= n
+	}
+	return x.Reshape(rows, x.Dim(-1))
 }
 
 // Linear: y = x wᵀ + bias, x (..., in), w (out, in), bias (out) or nil. dx += dy w; dw += dyᵀ x; dbias += rows of dy.

@@ -2,6 +2,7 @@ package autograd_test
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 
 	"setun/autograd"
@@ -289,5 +290,49 @@ func TestEveryMethodIsTested(t *testing.T) {
 	}
 	for m := range covered {
 		t.Errorf("there is a test for Tape.%s, which does not exist", m)
+	}
+}
+
+// Tensors without elements give results of the right shape, forward and backward.
+func TestEmpty(t *testing.T) {
+	dev := cpu.New(1)
+	param := func(shape ...int) *autograd.Value { return autograd.NewParam(tensor.Zeros(dev, shape...)) }
+	for _, c := range []struct {
+		name string
+		f    func(tp *autograd.Tape) *autograd.Value
+		want []int
+	}{
+		{"slice", func(tp *autograd.Tape) *autograd.Value { return tp.SliceLast(param(0, 8), 4, 8) }, []int{0, 4}},
+		{"concat", func(tp *autograd.Tape) *autograd.Value { return tp.ConcatLast(param(0, 3), param(0, 2)) }, []int{0, 5}},
+		{"batch", func(tp *autograd.Tape) *autograd.Value {
+			return tp.MatMul(param(0, 3, 4), param(0, 4, 2), false, false)
+		},
+			[]int{0, 3, 2}},
+		{"depth", func(tp *autograd.Tape) *autograd.Value { return tp.MatMul(param(2, 3, 0), param(0, 4), false, false) },
+			[]int{2, 3, 4}},
+		{"columns", func(tp *autograd.Tape) *autograd.Value { return tp.MatMul(param(2, 3, 4), param(4, 0), false, false) },
+			[]int{2, 3, 0}},
+	} {
+		tp := autograd.Tape{Grad: true}
+		y := c.f(&tp)
+		if !slices.Equal(y.Shape(), c.want) {
+			t.Errorf("%s: %v, want %v", c.name, y.Shape(), c.want)
+		}
+		tp.Backward(tp.Sum(y))
+		tp.Reset()
+	}
+}
+
+// A loss that is a parameter has its gradient added, too.
+func TestBackwardOfParameter(t *testing.T) {
+	p := autograd.NewParam(tensor.Zeros(cpu.New(1), 1))
+	for range 2 {
+		tp := autograd.Tape{Grad: true}
+		tp.Backward(p)
+		tp.Backward(tp.Reshape(p, 1, 1))
+		tp.Reset()
+	}
+	if g := p.Grad.Floats()[0]; g != 4 {
+		t.Errorf("gradient %v after four passes", g)
 	}
 }

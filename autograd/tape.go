@@ -281,7 +281,10 @@ func (t *Tape) Backward(loss *Value) {
 	if !loss.wants {
 		return // a constant: nothing depends on a parameter
 	}
-	tensor.Fill(t.grad(loss), 1)
+	one := t.floats(loss, loss.Shape()...)
+	tensor.Fill(one, 1)
+	tensor.Axpy(t.grad(loss), 1, one) // of a parameter, there may be one already
+	t.free(one)
 	t.sweep(loss)
 }
 

@@ -47,6 +47,9 @@ func matMul(c, a, b *Tensor, s device.GemmShape) {
 	rows, cols := c.matrix()
 	check(!s.Symmetric || s.M == s.N, op, "is not square, which a symmetric result must be", c)
 	check(rows == s.Batch*s.M && cols == s.N, op, "do not fit the result", a, b, c)
+	if s.Batch == 0 {
+		return
+	}
 	s.StrideC = s.M * s.N
 	where(op, c, a, b).Gemm(c.mem, a.mem, b.mem, device.Mem{}, s)
 }

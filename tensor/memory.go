@@ -26,6 +26,9 @@ func CopyCols(dst, src *Tensor, lo, hi int, acc bool) {
 	rows, n := src.matrix()
 	r, c := dst.matrix()
 	checkCols(lo >= 0 && hi <= n && r == rows && c == hi-lo, "CopyCols", lo, hi, dst, src)
+	if dst.Len() == 0 {
+		return
+	}
 	where("CopyCols", dst, src).CopyRows(dst.mem, c, src.mem.Slice(lo, src.Len()), n, rows, c, acc)
 }
 
@@ -34,6 +37,9 @@ func PasteCols(dst, src *Tensor, lo, hi int, acc bool) {
 	rows, n := dst.matrix()
 	r, c := src.matrix()
 	checkCols(lo >= 0 && hi <= n && r == rows && c == hi-lo, "PasteCols", lo, hi, dst, src)
+	if src.Len() == 0 {
+		return
+	}
 	where("PasteCols", dst, src).CopyRows(dst.mem.Slice(lo, dst.Len()), n, src.mem, c, rows, c, acc)
 }
 

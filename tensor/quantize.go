@@ -63,20 +63,33 @@ func QLinear(y, xq, xs, codes, ws, bias *Tensor) {
 	where("QLinear", y, xq, xs, codes, ws, bias).QLinear(y.mem, xq.mem, xs.mem, codes.mem, ws.mem, bias.Mem(), m, n, k)
 }
 
+// int8Sums is how many products of two int8 an int32 holds the sum of.
+const int8Sums = 1 << 17
+
 // QLinearGrad: dx = (dy * ws) codes, with acc, +=; dw += dyᵀ (xq * xs); dbias += sum over rows of dy. Each may be nil. In
-// device.MathInt8 there are at most 2^17 rows and outputs.
+// device.MathInt8, more than 2^17 rows are taken in pieces, and for more than 2^17 outputs dx is in float32.
 func QLinearGrad(dx, dw, dbias, dy, xq, xs, codes, ws *Tensor, math device.Math, acc bool) {
 	m, n, k := linearShape("QLinear", dy, xq, codes)
 	checkScales(xs, ws, m, n)
 	dev := where("QLinear", dx, dw, dbias, dy, xq, xs, codes, ws)
 	sameLen("QLinear", xq, dx)
 	sameLen("QLinear", codes, dw)
-	check(math != device.MathInt8 || m <= 1<<17 && n <= 1<<17, "QLinear", "is too large for int8 gradients", dy)
-	if dx != nil {
-		dev.QLinearGradX(dx.mem, dy.mem, codes.mem, ws.mem, m, n, k, math, acc)
+	mathX, piece := math, m
+	if math == device.MathInt8 {
+		piece = int8Sums
+		if n > int8Sums {
+			mathX = device.MathFP32
+		}
 	}
-	if dw != nil {
-		dev.QLinearGradW(dw.mem, dy.mem, xq.mem, xs.mem, m, n, k, math)
+	for i := 0; i < m; i += piece {
+		end := min(i+piece, m)
+		part := dy.mem.Slice(i*n, end*n)
+		if dx != nil {
+			dev.QLinearGradX(dx.mem.Slice(i*k, end*k), part, codes.mem, ws.mem, end-i, n, k, mathX, acc)
+		}
+		if dw != nil {
+			dev.QLinearGradW(dw.mem, part, xq.mem.Slice(i*k, end*k), xs.mem.Slice(i, end), end-i, n, k, math)
+		}
 	}
 	if dbias != nil {
 		dev.SumRows(dbias.mem, dy.mem, 1, 1, m, n)

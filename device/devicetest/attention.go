@@ -121,6 +121,7 @@ func attentionTables() []table {
 	}{
 		{AttentionShape: device.AttentionShape{Batch: 0, Queries: 2, Keys: 2, Heads: 1, KVHeads: 1, Dim: 4}},
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 0, Keys: 2, Heads: 1, KVHeads: 1, Dim: 4}},
+		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 5, Keys: 0, Heads: 2, KVHeads: 2, Dim: 8}},
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 1, Keys: 1, Heads: 1, KVHeads: 1, Dim: 1}},
 		{AttentionShape: device.AttentionShape{Batch: 1, Queries: 3, Keys: 3, Heads: 1, KVHeads: 1, Dim: 4}},
 		{AttentionShape: device.AttentionShape{Batch: 2, Queries: 5, Keys: 5, Heads: 3, KVHeads: 3, Dim: 7, Causal: true}},

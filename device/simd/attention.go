@@ -28,7 +28,7 @@ type attention struct {
 }
 
 func (d *Device) Attention(out, lse, q, k, v device.Mem, s device.AttentionShape) {
-	if d.tier == None || !d.direct(s.Dim) || k.Type() == device.I8 && s.Dim%16 != 0 {
+	if d.tier == None || !d.direct(s.Dim) || k.Type() == device.I8 && s.Dim%16 != 0 || s.Keys == 0 || s.Dim == 0 {
 		d.Device.Attention(out, lse, q, k, v, s)
 		return
 	}
@@ -178,7 +178,7 @@ func (a *attention) forward(b, h, i, end int) {
 // AttentionGrad recomputes p = exp(scores - lse); with delta = sum of dout*out over a query, ds = p * (dout v' - delta),
 // and then dq += scale ds k, dk += scale ds' q, dv += p' dout. One goroutine has all the query heads of a key head.
 func (d *Device) AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v device.Mem, s device.AttentionShape) {
-	if d.tier == None || !d.direct(s.Dim) {
+	if d.tier == None || !d.direct(s.Dim) || s.Keys == 0 || s.Dim == 0 {
 		d.Device.AttentionGrad(dq, dk, dv, dout, out, lse, q, k, v, s)
 		return
 	}
