@@ -103,6 +103,9 @@ func (s *Sampler) Restore(st State) error {
 	case st.Position < 0 || st.Position > math.MaxInt64/2:
 		return fmt.Errorf("data: state at position %d; the checkpoint is damaged, use another", st.Position)
 	}
+	if s.pending != nil {
+		<-s.pending // it reads what the next ones need
+	}
 	s.state, s.pending = st, nil
 	return nil
 }

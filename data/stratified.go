@@ -7,6 +7,8 @@ import (
 	"hash/fnv"
 )
 
+const maxStrata = 1 << 16 // or as many as there are images
+
 // Stratified deals batches whose items come from each stratum in proportion to its size; strata[i] is that of image i, at
 // least 0. A stratum with the share w of the images has floor(w*batch) of every batch, and one more as often as makes the
 // mean w*batch: all images are dealt equally often, and the mean over a batch is an unbiased estimate. Each stratum is
@@ -23,8 +25,8 @@ func (s *Split) Stratified(batch int, seed uint64, strata []int32) (*Sampler, er
 	var members [][]int32
 	h := fnv.New64a()
 	for i, k := range strata {
-		if k < 0 || int(k) >= s.N {
-			return nil, fmt.Errorf("data: image %d is in stratum %d; number them from 0", i, k)
+		if k < 0 || int(k) >= max(s.N, maxStrata) {
+			return nil, fmt.Errorf("data: image %d is in stratum %d; number them from 0 to %d at most", i, k, max(s.N, maxStrata)-1)
 		}
 		for int(k) >= len(members) {
 			members = append(members, nil)

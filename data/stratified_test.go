@@ -103,10 +103,39 @@ func TestStratified(t *testing.T) {
 	}
 }
 
+// A state may be restored at any time, also while the next batch is read.
+func TestStratifiedRestore(t *testing.T) {
+	s := numbered(3000)
+	strata := make([]int32, 3000)
+	for i := range strata {
+		strata[i] = int32(i % 300)
+	}
+	sampler, err := s.Stratified(1000, 7, strata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := sampler.State()
+	var want []int
+	for range 200 {
+		if err := sampler.Restore(start); err != nil {
+			t.Fatal(err)
+		}
+		b, err := sampler.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ids(t, b); want == nil {
+			want = got
+		} else if !slices.Equal(got, want) {
+			t.Fatal("another batch")
+		}
+	}
+}
+
 func TestStratifiedRefuses(t *testing.T) {
 	s := numbered(3)
 	for want, strata := range map[string][]int32{"2 strata for 3": {0, 0}, "image 1 is in stratum -1": {0, -1, 0},
-		"stratum 9": {0, 0, 9}} {
+		"stratum 65536": {0, 0, 1 << 16}} {
 		if _, err := s.Stratified(1, 1, strata); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", strata, err, want)
 		}

@@ -108,7 +108,7 @@ type Eval struct {
 func ValWindows(s *Stream, batch, context, limit int) (*Eval, error) {
 	fit, err := windows(s, batch, context)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("held-out text: %w", err)
 	}
 	if limit < 0 {
 		return nil, fmt.Errorf("data: at most %d validation windows; give a positive number, or 0 for all", limit)

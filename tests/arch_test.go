@@ -21,6 +21,7 @@ var imports = map[string][]string{
 	"setun/internal/half":       {},
 	"setun/internal/mmap":       {"golang.org/x/sys/*"},
 	"setun/internal/atomicfile": {},
+	"setun/internal/dirlock":    {"golang.org/x/sys/*"},
 	"setun/internal/cli": {"setun/device", "setun/device/auto", "setun/internal/atomicfile", "setun/llm", "setun/optim",
 		"setun/optim/gradq"},
 
@@ -64,7 +65,7 @@ var imports = map[string][]string{
 	"setun/train/metrics": {"setun/internal/atomicfile", "setun/internal/rss", "gonum.org/v1/gonum/stat", "github.com/schollz/progressbar/v3",
 		"golang.org/x/term", "gonum.org/v1/plot", "gonum.org/v1/plot/*", "gonum.org/v1/plot/vg/*"},
 	"setun/train": {"setun/autograd", "setun/data", "setun/format/safetensors", "setun/optim", "setun/optim/auxnet",
-		"setun/optim/gradq", "setun/tensor",
+		"setun/optim/gradq", "setun/tensor", "setun/internal/dirlock",
 		"setun/train/checkpoint", "setun/train/metrics"},
 }
 

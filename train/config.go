@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -54,8 +55,8 @@ type Config struct {
 	Gradients gradq.Config    `json:"gradients"`         // (fp32, and Seed for the rounding)
 	OnNaN     string          `json:"on_nan,omitempty"`  // "stop" (default) or "skip"
 	Model     json.RawMessage `json:"model,omitempty"`   // describes model and data: a run resumes only with the same
-	EvalEvery int             `json:"-"`                 // steps between evaluations (a tenth of the run)
-	SaveEvery int             `json:"-"`                 // steps between checkpoints (a tenth of the run)
+	EvalEvery int             `json:"-"`                 // steps between evaluations (a tenth of the run; of Minutes, at most ten)
+	SaveEvery int             `json:"-"`                 // steps between checkpoints (the same)
 	Keep      int             `json:"-"`                 // checkpoints to keep (2)
 
 	Dir    string    `json:"-"` // where everything goes; empty: no files
@@ -84,15 +85,9 @@ func (c Config) withDefaults() Config {
 	if c.Keep == 0 {
 		c.Keep = 2
 	}
-	tenth := max(1, c.Steps/10)
-	if c.Steps == 0 {
-		tenth = 100
-	}
-	if c.EvalEvery == 0 {
-		c.EvalEvery = tenth
-	}
-	if c.SaveEvery == 0 {
-		c.SaveEvery = tenth
+	if tenth := max(1, c.Steps/10); c.Steps > 0 {
+		c.EvalEvery = cmp.Or(c.EvalEvery, tenth)
+		c.SaveEvery = cmp.Or(c.SaveEvery, tenth)
 	}
 	c.Optimizer = c.Optimizer.WithDefaults()
 	if c.Optimizer.Name == "schedulefree" && c.Schedule.Kind == "" {

@@ -42,7 +42,7 @@ func Stratify(ctx context.Context, m Model, what string, draw func() (a, b *data
 		return nil, 0, err
 	}
 	fmt.Fprintf(log, "batches balanced by %s: gradients have %.2f of the variance of shuffled batches'\n", what, ratio)
-	if a, b, err = draw(); ratio > 0.9 {
+	if a, b, err = draw(); !(ratio <= 0.9) { // NaN if nothing varies
 		fmt.Fprintln(log, "that is not worth it: shuffled batches")
 		return b, ratio, err
 	}

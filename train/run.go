@@ -6,17 +6,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"setun/autograd"
 	"setun/data"
 	"setun/format/safetensors"
+	"setun/internal/dirlock"
 	"setun/optim"
 	"setun/optim/auxnet"
 	"setun/optim/gradq"
@@ -83,6 +86,7 @@ type runner struct {
 	seconds float64
 	result  Result
 	out     *sinks
+	locks   []io.Closer // folders that no other process may train into
 }
 
 func newRunner(cfg Config, m Model, d Data) (*runner, error) {
@@ -136,6 +140,9 @@ func (r *runner) open() error {
 	if err := os.MkdirAll(r.cfg.Dir, 0o755); err != nil {
 		return fmt.Errorf("train: cannot make the folder of the run: %w; choose another folder", err)
 	}
+	if err := r.lock(); err != nil {
+		return err
+	}
 	tidy(r.cfg.Dir)
 	_ = checkpoint.Tidy(r.checkpoints()) // an error shows when one is read or saved
 	var notes []string
@@ -156,6 +163,9 @@ func (r *runner) open() error {
 		notes = append(notes, fmt.Sprintf("resumed from %s", path))
 	default: // a fresh run must not mix with an older one's checkpoints
 		aside, err := putAside(r.cfg.Dir)
+		if err == nil {
+			err = r.lock() // the new one; the old one stays locked
+		}
 		if err != nil {
 			return err
 		}
@@ -168,6 +178,17 @@ func (r *runner) open() error {
 		r.out.progress.Log("%s", n)
 	}
 	return nil
+}
+
+func (r *runner) lock() error {
+	l, err := dirlock.Lock(r.cfg.Dir)
+	if errors.Is(err, dirlock.ErrLocked) {
+		return fmt.Errorf("train: another process trains into %s; wait for it, or choose another folder", r.cfg.Dir)
+	}
+	if err == nil {
+		r.locks = append(r.locks, l)
+	}
+	return err
 }
 
 // tidy removes the temporary files of a run that was killed while it wrote, see package atomicfile.
@@ -205,6 +226,9 @@ func (r *runner) close() {
 	if r.out != nil {
 		r.out.close()
 	}
+	for _, l := range r.locks {
+		l.Close()
+	}
 }
 
 // progress is the share of the run that is over.
@@ -224,11 +248,28 @@ func (r *runner) factor() float64 {
 	return r.cfg.Schedule.At(int(r.progress()*fine), fine)
 }
 
+// due reports whether a step is one of those that every names; without it, whether it is the first one after a tenth of
+// the time, or ten minutes.
+func (r *runner) due(every int, before float64) bool {
+	if every > 0 {
+		return r.step%every == 0
+	}
+	n := max(10, r.cfg.Minutes/10)
+	return math.Floor(n*r.progress()) > math.Floor(n*before)
+}
+
 func (r *runner) loop(ctx context.Context) error {
+	if r.evalDue && r.cfg.OnStep != nil { // as it was in the step that the evaluation follows
+		r.step--
+		before := r.progress()
+		r.step++
+		r.cfg.OnStep(r.step-1, before)
+	}
 	for r.evalDue || r.progress() < 1 {
 		if ctx.Err() != nil {
 			return r.stop()
 		}
+		before := r.progress()
 		if !r.evalDue {
 			if err := r.train(ctx); err != nil {
 				if ctx.Err() != nil { // cancelled while waiting for data
@@ -238,7 +279,7 @@ func (r *runner) loop(ctx context.Context) error {
 			}
 		}
 		done := r.progress() >= 1
-		r.evalDue = r.data.Val != nil && (done || r.step%r.cfg.EvalEvery == 0)
+		r.evalDue = r.data.Val != nil && (done || r.evalDue || r.due(r.cfg.EvalEvery, before))
 		if r.evalDue {
 			if err := r.eval(ctx); err != nil {
 				if ctx.Err() != nil {
@@ -248,7 +289,7 @@ func (r *runner) loop(ctx context.Context) error {
 			}
 			r.evalDue = false
 		}
-		if done || r.step%r.cfg.SaveEvery == 0 {
+		if done || r.due(r.cfg.SaveEvery, before) {
 			if err := r.save(); err != nil {
 				return err
 			}
@@ -357,8 +398,7 @@ func (r *runner) bad(loss, norm float64) error {
 		v := float64(sum.Float())
 		sum.Free()
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return fmt.Errorf("train: %s and parameter %s holds NaN or Inf; resume from an earlier checkpoint with a lower "+
-				"learning rate", what, p.Name)
+			return fmt.Errorf("train: %s and parameter %s holds NaN or Inf; start afresh with a lower learning rate", what, p.Name)
 		}
 	}
 	r.result.Skipped++
@@ -380,8 +420,7 @@ func (r *runner) bad(loss, norm float64) error {
 			break
 		}
 	}
-	return fmt.Errorf("train: %s; lower the learning rate, or skip such batches (on_nan skip); the weights are those of "+
-		"the step before", what)
+	return fmt.Errorf("train: %s; the weights are those of the step before; start afresh with a lower learning rate", what)
 }
 
 func (r *runner) eval(ctx context.Context) error {
@@ -572,11 +611,22 @@ func diff(prefix string, x, y map[string]any) string {
 		if ok1 && ok2 {
 			s = diff(prefix+k+".", xo, yo)
 		}
-		if best == "" || s < best {
+		if best == "" || importance(s) < importance(best) || importance(s) == importance(best) && s < best {
 			best = s
 		}
 	}
 	return best
+}
+
+// importance ranks differences: what a user chose comes before what follows from it.
+func importance(difference string) int {
+	path, _, _ := strings.Cut(difference, " ")
+	at := strings.LastIndexByte(path, '.') + 1
+	rank := strings.Count(path, ".")
+	if !slices.Contains([]string{"name", "kind", "seed"}, path[at:]) {
+		rank += 10
+	}
+	return rank
 }
 
 // LoadParams copies weights of a checkpoint into a model. Every parameter must be there with its shape, and nothing

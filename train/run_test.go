@@ -414,7 +414,7 @@ func TestNaN(t *testing.T) {
 		m.Out.Bias.T.SetFloats([]float32{0, float32(math.NaN()), 0})
 		_, err := train.Run(t.Context(), cfg, m, train.Data{Train: &source{batch: 8}})
 		if err == nil || !strings.Contains(err.Error(), "parameter out.bias") ||
-			!strings.Contains(err.Error(), "earlier checkpoint") {
+			!strings.Contains(err.Error(), "lower learning rate") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -504,7 +504,12 @@ func TestMinutes(t *testing.T) {
 	cfg := train.Config{Minutes: 0.003, Optimizer: adamw}
 	cfg.OnStep = func(_ int, p float64) { progress = append(progress, p) }
 	start := time.Now()
-	r, err := train.Run(t.Context(), cfg, newClassifier(0), train.Data{Train: &source{batch: 8}, Val: held{10}})
+	evals := 0
+	r, err := train.Run(t.Context(), cfg, newClassifier(0), train.Data{Train: &source{batch: 8},
+		Val: heldFunc{held{10}, func() { evals++ }}})
+	if evals < 1 || evals > 10 {
+		t.Errorf("%d evaluations, want one in each tenth", evals)
+	}
 	if err != nil || r.Steps < 1 || r.Steps != len(progress) || math.IsNaN(r.ValLoss) {
 		t.Fatalf("result %+v, error %v", r, err)
 	}

@@ -41,10 +41,7 @@ func openSinks(cfg Config, step int) (*sinks, error) {
 	if s.board, err = metrics.OpenTensorBoard(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if step > 0 {
-		err = s.board.Restart(int64(step)+1, time.Now())
-	}
-	return s, err
+	return s, s.board.Restart(int64(step)+1, time.Now()) // also of a run that ended before its first checkpoint
 }
 
 func (s *sinks) path(name string) string { return filepath.Join(s.cfg.Dir, name) }

@@ -21,12 +21,14 @@ var ErrNone = driver.ErrNone
 
 var openCUDA = func() (device.Device, error) { return cuda.Open() } // tests have others
 
+const maxThreads = 4096
+
 // Open gives the device with this name. "auto", or "", takes the best that this machine has; a GPU that is there and
 // does not open is an error. A name is exact and never falls back. threads bounds the goroutines of host devices; 0
 // means all processors.
 func Open(name string, threads int) (device.Device, error) {
-	if threads < 0 {
-		return nil, fmt.Errorf("device: threads is %d; it must be 0 (all processors) or more", threads)
+	if threads < 0 || threads > maxThreads {
+		return nil, fmt.Errorf("device: threads is %d; it must be from 1 to %d, or 0 (all processors)", threads, maxThreads)
 	}
 	switch name {
 	case "cpu":

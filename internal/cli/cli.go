@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -151,8 +152,13 @@ func ParseArgs(f *flag.FlagSet, args []string) error {
 	return nil
 }
 
-// WriteResult writes v as dir/result.json.
-func WriteResult(dir string, v any) error {
+// WriteResult writes v as dir/result.json, numbers that JSON has not, NaN and infinities, as texts.
+func WriteResult(dir string, v map[string]any) error {
+	for k, x := range v {
+		if f, ok := x.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
+			v[k] = fmt.Sprint(f)
+		}
+	}
 	return atomicfile.Write(filepath.Join(dir, "result.json"), func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")

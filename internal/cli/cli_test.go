@@ -107,7 +107,7 @@ func TestWriteResult(t *testing.T) {
 		t.Errorf("%s, %v", text, err)
 	}
 	for _, err := range []error{
-		WriteResult(dir, map[string]any{"x": math.NaN()}), WriteResult(filepath.Join(dir, "none"), 1),
+		WriteResult(dir, map[string]any{"x": func() {}}), WriteResult(filepath.Join(dir, "none"), nil),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "result.json") {
 			t.Errorf("error %v", err)
@@ -115,6 +115,12 @@ func TestWriteResult(t *testing.T) {
 	}
 	if now, _ := os.ReadFile(filepath.Join(dir, "result.json")); string(now) != string(text) {
 		t.Errorf("an error leaves %s", now)
+	}
+	if err := WriteResult(dir, map[string]any{"x": math.NaN()}); err != nil {
+		t.Error(err)
+	}
+	if text, _ := os.ReadFile(filepath.Join(dir, "result.json")); !strings.Contains(string(text), `"x": "NaN"`) {
+		t.Errorf("NaN is %s", text)
 	}
 }
 
@@ -217,7 +223,7 @@ func TestConfig(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"optimiser": "adamw"}`: `"optimiser", which is no flag; did you mean "optimizer"?`,
 		`{"colour": 1}`:          `"colour", which is no flag; see -help`,
-		`{"config": "x"}`:        "which is no flag",
+		`{"config": "x"}`:        "on the command line",
 		`{"batch": "many"}`:      `"batch" is many`,
 		`{"batch": [1]}`:         "want a text, a number",
 		`{"batch": null}`:        "want a text, a number",

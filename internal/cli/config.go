@@ -31,7 +31,10 @@ func readConfig(f *flag.FlagSet, path string) error {
 	given := map[string]bool{"config": true}
 	f.Visit(func(g *flag.Flag) { given[g.Name] = true })
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if f.Lookup(name) == nil || name == "config" {
+		if name == "config" {
+			return fmt.Errorf("-config: %s has \"config\", which belongs on the command line", path)
+		}
+		if f.Lookup(name) == nil {
 			return fmt.Errorf("-config: %s has %q, which is no flag%s; see -help", path, name, suggestion(f, name))
 		}
 		switch values[name].(type) {

@@ -31,7 +31,7 @@ func main() { cli.Main(run) }
 
 func run(ctx context.Context, args []string) error {
 	fl := cli.Flags{Out: "runs/fashion", Weights: "ternary", Optimizer: "adamw", Gradients: gradq.FP32, Batch: 128,
-		LR: 1e-3, Seed: 1}
+		Seed: 1}
 	f := flag.NewFlagSet("fashion", flag.ContinueOnError)
 	fl.Register(f)
 	epochs := f.Int("epochs", 10, "passes over the training images")
@@ -44,6 +44,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if err := fl.Check(); err != nil {
 		return err
+	}
+	if fl.LR == 0 && fl.Optimizer == "adamw" {
+		fl.LR = 1e-3
 	}
 	switch {
 	case *epochs <= 0:

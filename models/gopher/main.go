@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string) error {
 	case "eval":
 		return evalCommand(ctx, args)
 	case "export":
-		return exportCommand(args)
+		return exportCommand(ctx, args)
 	}
 	return fmt.Errorf("unknown command %q; use train (the default), generate, eval or export", name)
 }
@@ -83,7 +83,8 @@ func trainCommand(ctx context.Context, args []string) error {
 	sampling := f.String("sampler", "shuffled", "shuffled, or strata: each row of a batch from another part of the text, if that "+
 		"makes better gradients")
 	micro := f.Int("accum", 1, "batches per step")
-	evals := f.Int("val-windows", 512, "held-out sequences that the last evaluation reads; those before read an eighth")
+	evals := f.Int("val-windows", 512, "held-out sequences that the last evaluation reads, those before an eighth; "+
+		"0: all, and 64")
 	if err := cli.Parse(f, args); err != nil {
 		return err
 	}
@@ -121,7 +122,11 @@ func trainCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	some, err := data.ValWindows(text.Val(), fl.Batch, *context_, max(*evals/8, 1))
+	few := 64
+	if *evals > 0 {
+		few = max(*evals/8, 1)
+	}
+	some, err := data.ValWindows(text.Val(), fl.Batch, *context_, few)
 	if err != nil {
 		return err
 	}
@@ -178,6 +183,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	model.SetLambda(1)
 	loss, err := train.Evaluate(ctx, model, val)
 	if err != nil {
 		return err
@@ -202,6 +208,9 @@ func trainCommand(ctx context.Context, args []string) error {
 		result["ternary_bits_per_weight"] = size.BitsPerWeight()
 		result["compression_ternary"], result["compression_file"] = size.TernaryRatio(), size.FileRatio()
 	}
+	if err := cli.WriteResult(fl.Out, result); err != nil {
+		return err
+	}
 	if _, err := model.Freeze(); err != nil {
 		return err
 	}
@@ -209,10 +218,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if strings.Contains(*ext, ".go") {
 		prompt = "func "
 	}
-	if err := write(ctx, model, prompt, 400, llm.Sampling{Temperature: 0.7, TopP: 0.95, Seed: fl.Seed}); err != nil {
-		return err
-	}
-	return cli.WriteResult(fl.Out, result)
+	return write(ctx, model, prompt, 400, llm.Sampling{Temperature: 0.7, TopP: 0.95, Seed: fl.Seed})
 }
 
 func generateCommand(ctx context.Context, args []string) error {
@@ -251,7 +257,7 @@ func generateCommand(ctx context.Context, args []string) error {
 	return writeUntil(ctx, model, *prompt, *stop, *n, s)
 }
 
-func exportCommand(args []string) error {
+func exportCommand(ctx context.Context, args []string) error {
 	var fl cli.Flags
 	f := flag.NewFlagSet("gopher export", flag.ContinueOnError)
 	fl.RegisterDevice(f)
@@ -297,6 +303,9 @@ func exportCommand(args []string) error {
 			return err
 		}
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if *folder != "" {
 		c := model.Config()
 		if err := model.WriteHF(*folder, c.SubNorm && c.Weights == llm.TernaryWeights); err != nil {
@@ -305,6 +314,9 @@ func exportCommand(args []string) error {
 		if err := wrote(filepath.Join(*folder, "model.safetensors")); err != nil {
 			return err
 		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if *packed != "" {
 		var size llm.Size

@@ -1,0 +1,2 @@
+// Package dirlock keeps two processes from writing to one folder.
+package dirlock
