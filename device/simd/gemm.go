@@ -123,6 +123,10 @@ func (d *Device) multiply(g gemm, threads int) {
 		d.gemmBlocks(g, nil, threads)
 		return
 	}
+	if g.swaps() {
+		d.swapped(g, threads)
+		return
+	}
 	w := d.panel()
 	nc := min(g.n, max(w, packBytes/4/g.k/w*w))
 	g.symmetric = g.symmetric && nc == g.n && g.bias == nil
@@ -140,6 +144,50 @@ func (d *Device) multiply(g gemm, threads int) {
 		buf.Free()
 	}
 	g.mirror(w, threads)
+}
+
+// swaps reports whether C' = B'A' is faster: A is packed instead of B, which is so much larger that turning C costs less.
+// Where rows of A and of B lie as they are read, packing is cheap.
+func (g *gemm) swaps() bool {
+	return (g.a.cs != 1 || g.b.cs != 1) && g.k*(g.n-g.m) >= 2*g.m*g.n && !g.pairs && !g.symmetric && (g.bias == nil || g.beta == 0)
+}
+
+func (d *Device) swapped(g gemm, threads int) {
+	buf := scratch.Get[float32](g.n * g.m)
+	defer buf.Free()
+	p := gemm{m: g.n, n: g.m, k: g.k, a: matrix{g.b.x, g.b.cs, g.b.rs}, b: matrix{g.a.x, g.a.cs, g.a.rs}, c: buf.X, ldc: g.m,
+		alpha: g.alpha, beta: g.beta}
+	switch {
+	case g.bias != nil:
+		p.beta = 1
+		for j := range g.n {
+			row := p.c[j*g.m:][:g.m]
+			for i := range row {
+				row[i] = g.bias[j]
+			}
+		}
+	case g.beta != 0:
+		par.Each(threads, ceil(g.n, turnRows), 1, turning{p.c, g.m, g.c, g.ldc, g.n, g.m}, turning.run)
+	}
+	d.multiply(p, threads)
+	par.Each(threads, ceil(g.m, turnRows), 1, turning{g.c, g.ldc, p.c, g.m, g.m, g.n}, turning.run)
+}
+
+// turning: dst[i*ds+j] = src[j*ss+i] for i < rows, j < cols, turnRows rows of dst at a time.
+type turning struct {
+	dst        []float32
+	ds         int
+	src        []float32
+	ss         int
+	rows, cols int
+}
+
+const turnRows = 32
+
+func (t turning) run(lo, hi int) {
+	for i := lo * turnRows; i < min(hi*turnRows, t.rows); i += turnRows {
+		turn(t.dst[i*t.ds:], t.ds, t.src[i:], t.ss, t.cols, min(turnRows, t.rows-i))
+	}
 }
 
 // mirror completes a symmetric C that was computed up to panels of w columns.

@@ -86,6 +86,9 @@ func TestGemmEdges(t *testing.T) {
 				check(d, 101, 67, k, ta, k%2 == 0, 0.5, true, false)
 			}
 		}
+		for i := range 16 { // as C' = B'A'
+			check(d, 21, 131, 90, i&1 != 0, i&2 != 0, float32(i>>2&1)/2, i&8 != 0, i&4 != 0)
+		}
 	}
 }
 
@@ -94,7 +97,7 @@ func TestGemmThreads(t *testing.T) {
 	for _, tier := range Tiers() {
 		for _, s := range []device.GemmShape{
 			{M: 301, N: 203, K: 1030, Alpha: 1}, {M: 40, N: 900, K: 130, TransA: true, Alpha: 1},
-			{M: 700, N: 40, K: 130, TransB: true, Alpha: 1}, {M: 3, N: 1000, K: 600, TransB: true, Alpha: 1},
+			{M: 700, N: 40, K: 130, TransB: true, Alpha: 1}, {M: 90, N: 700, K: 300, TransB: true, Alpha: 1}, {M: 3, N: 1000, K: 600, TransB: true, Alpha: 1},
 			{M: 301, N: 203, K: 2051, Alpha: 1, Math: device.MathBF16},
 			{M: 200, N: 300, K: 1030, TransA: true, TransB: true, Alpha: 1, Math: device.MathBF16},
 		} {
