@@ -164,7 +164,9 @@ func TestResumeRefuses(t *testing.T) {
 		want   string
 	}{
 		{"accum", func(c *train.Config) { c.Accum = 2 }, nil, nil, "accum = 3, not 2"},
-		{"seed", func(c *train.Config) { c.Seed = 5 }, nil, nil, "seed = 4, not 5"},
+		{"seed", func(c *train.Config) { c.Seed = 5 }, nil, nil, "with seed = 4, not 5"}, // and not gradients.seed
+		{"optimizer", func(c *train.Config) { c.Optimizer = optim.Config{Name: "muon"} }, nil, nil,
+			`with optimizer.name = "adamw", not "muon"`},
 		{"clip", func(c *train.Config) { c.Clip = -1 }, nil, nil, "clip = 1, not -1"},
 		{"on_nan", func(c *train.Config) { c.OnNaN = "skip" }, nil, nil, `on_nan = "stop", not "skip"`},
 		{"rate", func(c *train.Config) { c.Optimizer.LR = 0.5 }, nil, nil, "optimizer.lr = 0.02, not 0.5"},
