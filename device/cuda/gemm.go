@@ -266,8 +266,9 @@ func (d *Device) rounded(o operand, rows, k, batch int) (p uint64, stride int, f
 		case device.I8:
 			kind = 2
 		}
-		d.launch("bf16Turn", driver.Dim{X: ceil(rows, 64), Y: min(ceil(ld, 64), d.maxGrid), Z: batch}, driver.Dim{X: blockSize}, 0,
-			p, o.p, o.scale, flag(o.perDepth), num(kind), num(rows), num(k), num(o.ld), num(o.stride), num(ld))
+		grid := driver.Dim{X: ceil(rows, 64), Y: min(ceil(ld, 64), d.maxGrid), Z: batch}
+		d.launch("bf16Turn", grid, driver.Dim{X: blockSize}, 0, p, o.p, o.scale, flag(o.perDepth), num(kind), num(rows),
+			num(k), num(o.ld), num(o.stride), num(ld))
 		return
 	}
 	d.each("bf16Rows", batch*rows*ld/8, p, o.p, o.scale, flag(o.perDepth), flag(o.typ == device.F16), num(batch*rows),

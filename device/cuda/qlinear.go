@@ -77,8 +77,8 @@ func (d *Device) codeRows(p uint64, rows, k int) (q uint64, ld int, free func())
 func (d *Device) turned(p uint64, rows, k int) (q uint64, ld int, free func()) {
 	ld = round(k, 16)
 	q, free = d.temp(rows * ld)
-	d.launch("turnCodes", driver.Dim{X: ceil(rows, 64), Y: min(ceil(ld, 64), d.maxGrid)}, driver.Dim{X: blockSize}, 0, q, p, num(rows),
-		num(k), num(ld))
+	grid := driver.Dim{X: ceil(rows, 64), Y: min(ceil(ld, 64), d.maxGrid)}
+	d.launch("turnCodes", grid, driver.Dim{X: blockSize}, 0, q, p, num(rows), num(k), num(ld))
 	return q, ld, free
 }
 
@@ -138,7 +138,7 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 	block := driver.Dim{X: blockSize}
 	d.launch("gradTops", driver.Dim{X: ceil(n, 32), Y: slices}, block, 0, tops, addr(dy), addr(xs), num(m), num(n),
 		num(ceil(m, slices)))
-	d.launch("gradCols", driver.Dim{X: ceil(n, 64), Y: min(ceil(ld, 64), d.maxGrid)}, block, 0, hq, hs, addr(dy), addr(xs), tops,
-		num(slices), num(m), num(n), num(ld))
+	grid := driver.Dim{X: ceil(n, 64), Y: min(ceil(ld, 64), d.maxGrid)}
+	d.launch("gradCols", grid, block, 0, hq, hs, addr(dy), addr(xs), tops, num(slices), num(m), num(n), num(ld))
 	d.codes(codeProduct{y: addr(dw), x: hq, xs: hs, codes: turned, m: n, n: k, ldx: ld, ldc: ld, add: true})
 }

@@ -149,7 +149,8 @@ func (d *Device) multiply(g gemm, threads int) {
 // swaps reports whether C' = B'A' is faster: A is packed instead of B, which is so much larger that turning C costs less.
 // Where rows of A and of B lie as they are read, packing is cheap.
 func (g *gemm) swaps() bool {
-	return (g.a.cs != 1 || g.b.cs != 1) && g.k*(g.n-g.m) >= 2*g.m*g.n && !g.pairs && !g.symmetric && (g.bias == nil || g.beta == 0)
+	return (g.a.cs != 1 || g.b.cs != 1) && g.k*(g.n-g.m) >= 2*g.m*g.n && !g.pairs && !g.symmetric &&
+		(g.bias == nil || g.beta == 0)
 }
 
 func (d *Device) swapped(g gemm, threads int) {

@@ -11,9 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLocked says that another process has the folder.
-var ErrLocked = errors.New("another process has locked it")
-
 // Lock takes a folder for this process, until it ends or closes what Lock gives. The folder stays locked under another
 // name. Where the file system has no locks, and on other systems than Linux, macOS and the BSDs, it does nothing.
 func Lock(dir string) (io.Closer, error) {

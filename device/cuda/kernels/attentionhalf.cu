@@ -286,7 +286,8 @@ DEVICE void backwardQ(float *dq, const u16 *dout, const float *lse, const float 
 	using T = Half<D, 1>;
 	constexpr int B = T::B;
 	u16 *sq = T::tile(0), *so = T::tile(1), *sk = T::tile(2), *sv = T::tile(3);
-	int i0 = (blocks() - 1 - block()) * B, h = blockY(), rows = min(B, s.queries - i0), keys = s.sees(i0 + rows - 1), width = s.dim;
+	int i0 = (blocks() - 1 - block()) * B, h = blockY(), rows = min(B, s.queries - i0), keys = s.sees(i0 + rows - 1),
+	    width = s.dim;
 	long b = blockZ(), at = s.atQ(b, i0, h);
 	k += s.atKV(b, h);
 	v += s.atKV(b, h);
@@ -334,16 +335,17 @@ DEVICE void backwardQ(float *dq, const u16 *dout, const float *lse, const float 
 	                              int vec, int headDim) {                                                               \
 		forward<D, R>(out, lse, q, k, v, HEADS, scale, vec, headDim);                                                   \
 	}
-#define BACKWARD(D)                                                                                                            \
-	KERNEL LAUNCH(128)                                                                                                         \
-	    attentionHalfKV##D##x64(float *dk, float *dv, const u16 *dout, const float *lse, const float *delta,                   \
-	                            const u16 *q, const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim, int acc) { \
-		backwardKV<D>(dk, dv, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim, acc);                                     \
-	}                                                                                                                          \
-	KERNEL LAUNCH(128)                                                                                                         \
-	    attentionHalfQ##D##x64(float *dq, const u16 *dout, const float *lse, const float *delta, const u16 *q,                 \
-	                           const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim, int acc) {                \
-		backwardQ<D>(dq, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim, acc);                                          \
+#define BACKWARD(D)                                                                                                 \
+	KERNEL LAUNCH(128)                                                                                              \
+	    attentionHalfKV##D##x64(float *dk, float *dv, const u16 *dout, const float *lse, const float *delta,        \
+	                            const u16 *q, const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim, \
+	                            int acc) {                                                                          \
+		backwardKV<D>(dk, dv, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim, acc);                          \
+	}                                                                                                               \
+	KERNEL LAUNCH(128)                                                                                              \
+	    attentionHalfQ##D##x64(float *dq, const u16 *dout, const float *lse, const float *delta, const u16 *q,      \
+	                           const u16 *k, const u16 *v, SHAPE, float scale, int vec, int headDim, int acc) {     \
+		backwardQ<D>(dq, dout, lse, delta, q, k, v, HEADS, scale, vec, headDim, acc);                               \
 	}
 FORWARD(64, 1, 64)
 FORWARD(64, 2, 128)
