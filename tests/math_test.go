@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"math"
 	"slices"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 	"setun/data"
 	"setun/device"
 	"setun/device/cpu"
+	"setun/device/simd"
 	"setun/llm"
 	"setun/nn"
 	"setun/optim"
@@ -80,9 +82,55 @@ func TestBF16(t *testing.T) {
 	o.Step(1, 1)
 	plain := func(s device.GemmShape) bool { return s.Math != device.MathBF16 }
 	half := func(s device.GemmShape) bool { return s.Symmetric }
-	if n := len(dev.shapes); n != 12 || slices.ContainsFunc(dev.shapes, plain) ||
-		len(slices.DeleteFunc(slices.Clone(dev.shapes), half)) != 4 {
-		t.Errorf("muon: %+v; want 12 products in bfloat16, 8 of them symmetric", dev.shapes)
+	if n := len(dev.shapes); n != 14 || slices.ContainsFunc(dev.shapes, plain) ||
+		len(slices.DeleteFunc(slices.Clone(dev.shapes), half)) != 2 {
+		t.Errorf("muon: %+v; want 14 products in bfloat16, 12 of them symmetric", dev.shapes)
+	}
+}
+
+// TestMuonBF16: products in bfloat16 leave Muon's update what it is, also of a gradient whose singular values fall like 1/i,
+// or 1/i^2, and are soon below what bfloat16 resolves.
+func TestMuonBF16(t *testing.T) {
+	const n = 128
+	dev, err := simd.New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rows := range []int{n, 3 * n} {
+		for _, fall := range []float64{0, 1, 2} {
+			mk := tensor.NewMaker(cpu.New(1), 1)
+			u, v := mk.Normal(float32(1/math.Sqrt(float64(rows))), rows, n), mk.Normal(float32(1/math.Sqrt(n)), n, n)
+			us, g := u.Floats(), tensor.Zeros(mk.Device, rows, n)
+			for i := range us {
+				us[i] *= float32(math.Pow(float64(1+i%n), -fall))
+			}
+			u.SetFloats(us)
+			tensor.MatMul(g, u, v, false, false, 1, 0)
+			update := func(dev device.Device) []float32 {
+				w := autograd.NewParam(tensor.Zeros(dev, rows, n))
+				o, err := optim.New(optim.Config{Name: "muon", LR: 1}, []optim.Param{{Name: "w", Value: w}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer o.Free()
+				tape := autograd.Tape{Grad: true}
+				tape.Backward(tape.Sum(tape.Mul(w, autograd.NewConst(tensor.FromFloats(dev, g.Floats(), rows, n)))))
+				tape.Reset()
+				o.Step(1, 1)
+				return w.T.Floats()
+			}
+			want, got := update(mk.Device), update(dev)
+			off, length := 0.0, 0.0
+			for i, x := range want {
+				off += float64(got[i]-x) * float64(got[i]-x)
+				length += float64(x) * float64(x)
+			}
+			if d := math.Sqrt(off / length); !(d < 0.2) {
+				t.Errorf("%d x %d, 1/i^%g: the update is %.3f off", rows, n, fall, d)
+			} else {
+				t.Logf("%d x %d, 1/i^%g: the update is %.3f off", rows, n, fall, d)
+			}
+		}
 	}
 }
 
