@@ -88,8 +88,8 @@ func (t *Tape) linear(x, w, bias *Value, math device.Math) *Value {
 	}
 	out := t.result(y)
 	t.push(out, func() {
-		acc := t.onto(x)
-		tensor.LinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, x.T, w.T, math, acc)
+		accX, accW := t.onto(x), t.onto(w)
+		tensor.LinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, x.T, w.T, math, accX, accW)
 	})
 	return out
 }

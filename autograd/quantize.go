@@ -85,8 +85,8 @@ func (t *Tape) QLinear(x, w *Value, codes, ws *tensor.Tensor, bias *Value, grad 
 	}
 	out := t.result(y)
 	t.push(out, func() {
-		acc := t.onto(x)
-		tensor.QLinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, xq, xs, codes, ws, grad, acc)
+		accX, accW := t.onto(x), t.onto(w)
+		tensor.QLinearGrad(t.grad(x), t.grad(w), t.grad(bias), out.Grad, xq, xs, codes, ws, grad, accX, accW)
 	})
 	t.keepInt8()
 	return out
@@ -105,7 +105,7 @@ func (t *Tape) PackedLinear(x *Value, w *tensor.Panels, ws *tensor.Tensor, bias 
 		codes := t.alloc(x.Device(), device.I8, w.Out, w.In)
 		w.Unpack(codes)
 		acc := t.onto(x)
-		tensor.QLinearGrad(t.grad(x), nil, t.grad(bias), out.Grad, xq, xs, codes, ws, grad, acc)
+		tensor.QLinearGrad(t.grad(x), nil, t.grad(bias), out.Grad, xq, xs, codes, ws, grad, acc, true)
 		t.free(codes)
 	})
 	t.keepInt8()
@@ -123,7 +123,7 @@ func (t *Tape) LSQ(w, scale *Value, levels int, share float32) *Value {
 	alpha := share * float32(1/math.Sqrt(float64(w.T.Len()/scale.T.Len()*levels)))
 	out := t.view(w.T)
 	t.push(out, func() {
-		tensor.Axpy(t.grad(w), 1, out.Grad)
+		t.add(w, out.Grad)
 		if g := t.grad(scale); share != 0 {
 			tensor.LSQGrad(g, out.Grad, w.T, scale.T, levels, alpha)
 		}

@@ -16,11 +16,12 @@ type Value struct {
 
 	wants bool // a gradient is wanted
 	param bool // Grad outlives the tape
-	fresh bool // param: the gradient has been zeroed and nothing has arrived since
 	owned bool // T belongs to the tape
 	taped bool // made by a tape: T does not change
 
 	base *Value // a view shares its memory and its gradient
+
+	spare *tensor.Tensor // memory for the next Grad of a parameter
 
 	version uint64
 }
@@ -35,7 +36,7 @@ type Quantizer interface {
 }
 
 // NewParam makes a value that wants a gradient and belongs to no tape: a weight.
-func NewParam(t *tensor.Tensor) *Value { return &Value{T: t, wants: true, param: true, fresh: true} }
+func NewParam(t *tensor.Tensor) *Value { return &Value{T: t, wants: true, param: true} }
 
 // NewConst makes a value that wants no gradient and belongs to no tape.
 func NewConst(t *tensor.Tensor) *Value { return &Value{T: t} }
@@ -65,17 +66,25 @@ func (v *Value) Version() uint64 { return v.version }
 // Changed tells that the tensor has new contents.
 func (v *Value) Changed() { v.version++ }
 
-// ZeroGrad sets a parameter's gradient to 0 and keeps its memory.
+// ZeroGrad makes a parameter's gradient nil, as before the first one. The next takes its memory.
 func (v *Value) ZeroGrad() {
-	if v.Grad != nil {
-		tensor.Fill(v.Grad, 0)
+	if v.param && v.Grad != nil {
+		v.spare, v.Grad = v.Grad, nil
 	}
-	v.fresh = true
+}
+
+// FreeGrad is ZeroGrad, and gives back the memory.
+func (v *Value) FreeGrad() {
+	v.ZeroGrad()
+	if v.spare != nil {
+		v.spare.Free()
+		v.spare = nil
+	}
 }
 
 // HasGrad reports whether a gradient has arrived since the last ZeroGrad. A parameter without one after Backward is not
 // connected to the loss.
-func (v *Value) HasGrad() bool { return v.Grad != nil && !v.fresh }
+func (v *Value) HasGrad() bool { return v.Grad != nil }
 
 // Tape is one step. A Tape belongs to one goroutine. What its operations return is good until Reset, which uses the
 // Values again.
@@ -199,7 +208,6 @@ func (t *Tape) grad(v *Value) *tensor.Tensor {
 	if v == nil || !v.wants {
 		return nil
 	}
-	v.fresh = false
 	if v.base != nil {
 		v.Grad = t.grad(v.base).ReshapeTo(t.views.next(), v.Shape()...)
 		return v.Grad
@@ -212,7 +220,9 @@ func (t *Tape) grad(v *Value) *tensor.Tensor {
 }
 
 func (t *Tape) makeGrad(v *Value) {
-	if v.param {
+	if v.spare != nil {
+		v.Grad, v.spare = v.spare, nil
+	} else if v.param {
 		v.Grad = tensor.New(v.T.Device(), device.F32, v.T.Shape()...)
 	} else {
 		v.Grad = t.take(v.T.Device(), device.F32, v.T.Shape()...)

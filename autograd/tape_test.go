@@ -415,8 +415,8 @@ func TestBackward(t *testing.T) {
 	}
 	g := a.Grad
 	a.ZeroGrad()
-	if a.HasGrad() || a.Grad != g || g.Floats()[1] != 0 {
-		t.Error("ZeroGrad left a gradient, or took its memory")
+	if a.HasGrad() {
+		t.Error("ZeroGrad left a gradient")
 	}
 	// A loss that is a view stays readable as well.
 	loss := tp.Reshape(tp.Sum(a), 1, 1)
@@ -424,6 +424,9 @@ func TestBackward(t *testing.T) {
 	tp.Backward(loss)
 	if got := loss.Float(); got != want {
 		t.Errorf("a reshaped loss is %g before Backward, %g after", want, got)
+	}
+	if near(t, "da after ZeroGrad", a.Grad.Floats(), []float64{1, 1, 1}, 0); a.Grad != g {
+		t.Error("ZeroGrad did not keep the gradient's memory")
 	}
 	tp.Reset()
 }

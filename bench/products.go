@@ -99,7 +99,7 @@ func linearInt8(m, n, k int) benchmark {
 // qlinearGrad is the backward pass of QLinear.
 func qlinearGrad(d device.Kernels, dx, dw, dy, xq, xs, codes, ws device.Mem, m, n, k int) {
 	d.QLinearGradX(dx, dy, codes, ws, m, n, k, device.MathInt8, true)
-	d.QLinearGradW(dw, dy, xq, xs, m, n, k, device.MathInt8)
+	d.QLinearGradW(dw, dy, xq, xs, m, n, k, device.MathInt8, false)
 }
 
 // absMean is the quantizer of BitNet b1.58.

@@ -248,9 +248,9 @@ func (z Bridge) QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math, acc 
 	}, dx, dy, codes, ws)
 }
 
-func (z Bridge) QLinearGradW(dw, dy, xq, xs Mem, m, n, k int, math Math) {
+func (z Bridge) QLinearGradW(dw, dy, xq, xs Mem, m, n, k int, math Math, acc bool) {
 	z.do("QLinearGradW", 1, int64(m)*int64(n)*int64(k), func(host Kernels, o []Mem) {
-		host.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, math)
+		host.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, math, acc)
 	}, dw, dy, xq, xs)
 }
 

@@ -138,8 +138,8 @@ type Kernels interface {
 	UnpackPanels(codes, panels Mem, n, k, levels int)
 	// QLinearGradX: dx[i,:] = sum over j of dy[i,j] * ws[j or 0] * codes[j,:], with acc, +=, see [Math].
 	QLinearGradX(dx, dy, codes, ws Mem, m, n, k int, math Math, acc bool)
-	// QLinearGradW: dw[j,:] += sum over i of dy[i,j] * xs[i] * xq[i,:], see [Math].
-	QLinearGradW(dw, dy, xq, xs Mem, m, n, k int, math Math)
+	// QLinearGradW: dw[j,:] = sum over i of dy[i,j] * xs[i] * xq[i,:], with acc, +=, see [Math].
+	QLinearGradW(dw, dy, xq, xs Mem, m, n, k int, math Math, acc bool)
 
 	// Optimizers and random numbers.
 

@@ -37,7 +37,7 @@ func TestNullMulAdds(t *testing.T) {
 		{"Gemm/batch", func(k device.Kernels) { k.Gemm(z, z, z, z, device.GemmShape{M: 2, N: 3, K: 5, Batch: 7}) }, 210},
 		{"QLinear", func(k device.Kernels) { k.QLinear(z, z, z, z, z, z, 2, 3, 5) }, 30},
 		{"QLinearGradX", func(k device.Kernels) { k.QLinearGradX(z, z, z, z, 2, 3, 5, device.MathInt8, true) }, 30},
-		{"QLinearGradW", func(k device.Kernels) { k.QLinearGradW(z, z, z, z, 2, 3, 5, device.MathFP32) }, 30},
+		{"QLinearGradW", func(k device.Kernels) { k.QLinearGradW(z, z, z, z, 2, 3, 5, device.MathFP32, true) }, 30},
 		{"Attention", func(k device.Kernels) { k.Attention(z, z, z, z, z, att) }, 2 * 2 * 4 * 15 * 8},
 		{"Attention/causal", func(k device.Kernels) { k.Attention(z, z, z, z, z, causal) }, 2 * 2 * 4 * 12 * 8},
 		{"AttentionGrad", func(k device.Kernels) { k.AttentionGrad(z, z, z, z, z, z, z, z, z, causal) }, 5 * 2 * 4 * 12 * 8},

@@ -216,7 +216,7 @@ func Clip(norm, limit float64) float32 {
 	return 1
 }
 
-// ZeroGrad sets all gradients to 0.
+// ZeroGrad makes all gradients nil, as before the first step; their memory is kept for the next.
 func ZeroGrad(ps []Param) {
 	for _, p := range ps {
 		p.Value.ZeroGrad()

@@ -113,7 +113,7 @@ func TestShapeErrors(t *testing.T) {
 		{func() { tensor.Linear(f(2, 5), f(2, 3), f(4, 3), nil, device.MathFP32) },
 			"Linear: [2, 3] and [4, 3] and [2, 5] do not fit the result"},
 		{func() { tensor.Linear(f(2, 4), f(2, 3), f(4, 3), f(3), device.MathFP32) }, "Linear: [3] should have 4 elements"},
-		{func() { tensor.LinearGrad(nil, nil, nil, f(2, 5), f(2, 3), f(4, 3), device.MathFP32, true) },
+		{func() { tensor.LinearGrad(nil, nil, nil, f(2, 5), f(2, 3), f(4, 3), device.MathFP32, true, true) },
 			"Linear: [2, 3] and [4, 3] and [2, 5] do not fit the result"},
 		{func() { tensor.Im2Col(f(1), f(1, 2, 2, 1), s) }, "Im2Col: [1, 2, 2, 1] is smaller than the kernel"},
 		{func() { tensor.Im2Col(f(1), f(1, 2, 2, 1), device.ConvShape{}) },
@@ -162,7 +162,7 @@ func TestShapeErrors(t *testing.T) {
 		{func() { tensor.QLinear(f(2, 4), codes(2, 3), f(2), codes(4, 3), f(2), nil) },
 			"QLinear: [2] should have one scale, or one per output"},
 		{func() {
-			tensor.QLinearGrad(f(5), nil, nil, f(2, 4), codes(2, 3), f(2), codes(4, 3), f(1), device.MathFP32, true)
+			tensor.QLinearGrad(f(5), nil, nil, f(2, 4), codes(2, 3), f(2), codes(4, 3), f(1), device.MathFP32, true, true)
 		},
 			"QLinear: [2, 3] and [5] differ in length"},
 		{func() { tensor.AdamW(f(2), f(2), f(2), f(3), device.AdamWStep{}) },
@@ -189,7 +189,7 @@ func TestNilGradients(t *testing.T) {
 		func() { tensor.Axpy(nil, 1, x) },
 		func() { tensor.SumRows(nil, x, 1) },
 		func() { tensor.ScatterAdd(nil, x, tensor.New(dev, device.I32, 2)) },
-		func() { tensor.LinearGrad(nil, nil, nil, x, x, tensor.Zeros(dev, 4, 4), device.MathFP32, true) },
+		func() { tensor.LinearGrad(nil, nil, nil, x, x, tensor.Zeros(dev, 4, 4), device.MathFP32, true, true) },
 		func() { tensor.Col2Im(nil, x, device.ConvShape{}) },
 		func() { tensor.RoPE(nil, y, x, 0, true, true) },
 		func() { tensor.LSQGrad(nil, x, x, one, 1, 1) },

@@ -63,24 +63,28 @@ func Linear(y, x, w, bias *Tensor, math device.Math) {
 		device.GemmShape{M: m, N: n, K: k, TransB: true, Alpha: 1, Math: math})
 }
 
-// LinearGrad: dx = dy w, with acc, +=; dw += dyᵀ x; dbias += sum over rows of dy. Each may be nil.
-func LinearGrad(dx, dw, dbias, dy, x, w *Tensor, math device.Math, acc bool) {
+// LinearGrad: dx = dy w, with accX, +=; dw = dyᵀ x, with accW, +=; dbias += sum over rows of dy. Each may be nil.
+func LinearGrad(dx, dw, dbias, dy, x, w *Tensor, math device.Math, accX, accW bool) {
 	m, n, k := linearShape("Linear", dy, x, w)
 	dev := where("Linear", dx, dw, dbias, dy, x, w)
 	if dx != nil {
-		s := device.GemmShape{M: m, N: k, K: n, Alpha: 1, Math: math}
-		if acc {
-			s.Beta = 1
-		}
-		dev.Gemm(dx.mem, dy.mem, w.mem, device.Mem{}, s)
+		dev.Gemm(dx.mem, dy.mem, w.mem, device.Mem{},
+			device.GemmShape{M: m, N: k, K: n, Alpha: 1, Beta: beta(accX), Math: math})
 	}
 	if dw != nil {
 		dev.Gemm(dw.mem, dy.mem, x.mem, device.Mem{},
-			device.GemmShape{M: n, N: k, K: m, TransA: true, Alpha: 1, Beta: 1, Math: math})
+			device.GemmShape{M: n, N: k, K: m, TransA: true, Alpha: 1, Beta: beta(accW), Math: math})
 	}
 	if dbias != nil {
 		dev.SumRows(dbias.mem, dy.mem, 1, 1, m, n)
 	}
+}
+
+func beta(acc bool) float32 {
+	if acc {
+		return 1
+	}
+	return 0
 }
 
 func linearShape(op string, y, x, w *Tensor) (m, n, k int) {

@@ -66,9 +66,9 @@ func QLinear(y, xq, xs, codes, ws, bias *Tensor) {
 // int8Sums is how many products of two int8 an int32 holds the sum of.
 const int8Sums = 1 << 17
 
-// QLinearGrad: dx = (dy * ws) codes, with acc, +=; dw += dyᵀ (xq * xs); dbias += sum over rows of dy. Each may be nil. In
+// QLinearGrad: dx = (dy * ws) codes, with accX, +=; dw = dyᵀ (xq * xs), with accW, +=; dbias += sum over rows of dy. Each may be nil. In
 // device.MathInt8, more than 2^17 rows are taken in pieces, and for more than 2^17 outputs dx is in float32.
-func QLinearGrad(dx, dw, dbias, dy, xq, xs, codes, ws *Tensor, math device.Math, acc bool) {
+func QLinearGrad(dx, dw, dbias, dy, xq, xs, codes, ws *Tensor, math device.Math, accX, accW bool) {
 	m, n, k := linearShape("QLinear", dy, xq, codes)
 	checkScales(xs, ws, m, n)
 	dev := where("QLinear", dx, dw, dbias, dy, xq, xs, codes, ws)
@@ -81,14 +81,14 @@ func QLinearGrad(dx, dw, dbias, dy, xq, xs, codes, ws *Tensor, math device.Math,
 			mathX = device.MathFP32
 		}
 	}
-	for i := 0; i < m; i += piece {
+	for i := 0; i == 0 || i < m; i += piece {
 		end := min(i+piece, m)
 		part := dy.mem.Slice(i*n, end*n)
 		if dx != nil {
-			dev.QLinearGradX(dx.mem.Slice(i*k, end*k), part, codes.mem, ws.mem, end-i, n, k, mathX, acc)
+			dev.QLinearGradX(dx.mem.Slice(i*k, end*k), part, codes.mem, ws.mem, end-i, n, k, mathX, accX)
 		}
 		if dw != nil {
-			dev.QLinearGradW(dw.mem, part, xq.mem.Slice(i*k, end*k), xs.mem.Slice(i, end), end-i, n, k, math)
+			dev.QLinearGradW(dw.mem, part, xq.mem.Slice(i*k, end*k), xs.mem.Slice(i, end), end-i, n, k, math, accW || i > 0)
 		}
 	}
 	if dbias != nil {

@@ -22,7 +22,7 @@ func TestManyRows(t *testing.T) {
 	xs, ws, dy := mk.Fill(0.01, m), mk.Fill(2, 1), mk.Normal(1, m, n)
 	grads := func(how device.Math) (dx, dw []float32) {
 		x, w := mk.Zeros(m, k), mk.Zeros(n, k)
-		tensor.QLinearGrad(x, w, nil, dy, xq, xs, codes, ws, how, false)
+		tensor.QLinearGrad(x, w, nil, dy, xq, xs, codes, ws, how, false, false)
 		return x.Floats(), w.Floats()
 	}
 	dx, dw := grads(device.MathInt8)

@@ -234,10 +234,9 @@ func (l *Linear) Freeze() (*Packed, error) {
 		l.codes.Free()
 		l.codes = nil
 		l.Weight.T.Free()
-		for _, v := range []*autograd.Value{l.Weight, l.Scale} {
-			if v != nil && v.Grad != nil {
-				v.Grad.Free()
-			}
+		l.Weight.FreeGrad()
+		if l.Scale != nil {
+			l.Scale.FreeGrad()
 		}
 		if l.scaled != nil {
 			l.scaled.Free()

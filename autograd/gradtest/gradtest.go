@@ -90,9 +90,7 @@ type run struct {
 func (r *run) close() {
 	for _, v := range r.in {
 		v.T.Free()
-		if v.Grad != nil {
-			v.Grad.Free()
-		}
+		v.FreeGrad()
 	}
 	r.pool.Close()
 }

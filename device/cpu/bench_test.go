@@ -94,9 +94,9 @@ func BenchmarkTernary(b *testing.B) {
 			{"QuantizeWeights", 2 * n * k, func() { d.QuantizeWeights(codes, ws, w, wq) }},
 			{"QLinear", flops, func() { d.QLinear(y, xq, xs, codes, ws, device.Mem{}, m, n, k) }},
 			{"QLinearGradX", flops, func() { d.QLinearGradX(dx, y, codes, ws, m, n, k, device.MathFP32, true) }},
-			{"QLinearGradW", flops, func() { d.QLinearGradW(dw, y, xq, xs, m, n, k, device.MathFP32) }},
+			{"QLinearGradW", flops, func() { d.QLinearGradW(dw, y, xq, xs, m, n, k, device.MathFP32, false) }},
 			{"QLinearGradX/int8", flops, func() { d.QLinearGradX(dx, y, codes, ws, m, n, k, device.MathInt8, true) }},
-			{"QLinearGradW/int8", flops, func() { d.QLinearGradW(dw, y, xq, xs, m, n, k, device.MathInt8) }},
+			{"QLinearGradW/int8", flops, func() { d.QLinearGradW(dw, y, xq, xs, m, n, k, device.MathInt8, false) }},
 		} {
 			b.Run(fmt.Sprintf("m=%d,n=%d,k=%d/%s", m, n, k, c.name), func(b *testing.B) {
 				b.ReportAllocs()

@@ -173,7 +173,7 @@ var calls = []struct {
 			d.QLinear(y, xq, xs, codes, ws, s.f32(n), m, n, k)
 			for _, math := range []device.Math{device.MathFP32, device.MathInt8} {
 				d.QLinearGradX(s.f32(m*k), y, codes, ws, m, n, k, math, true)
-				d.QLinearGradW(s.f32(n*k), y, xq, xs, m, n, k, math)
+				d.QLinearGradW(s.f32(n*k), y, xq, xs, m, n, k, math, true)
 			}
 		}
 	}},
@@ -263,9 +263,9 @@ func TestAllocs(t *testing.T) {
 			d.QuantizeWeights(codes, row, x, device.WeightQuant{Rows: n, Cols: n, Levels: 1, Factor: 1, PerRow: true})
 		}},
 		{"QLinear", func() { d.QLinear(z, xq, row, codes, row, device.Mem{}, n, n, n) }},
-		{"QLinearGradW", func() { d.QLinearGradW(z, y, xq, row, n, n, n, device.MathFP32) }},
+		{"QLinearGradW", func() { d.QLinearGradW(z, y, xq, row, n, n, n, device.MathFP32, true) }},
 		{"QLinearGradX in int8", func() { d.QLinearGradX(z, y, codes, row, n, n, n, device.MathInt8, true) }},
-		{"QLinearGradW in int8", func() { d.QLinearGradW(z, y, xq, row, n, n, n, device.MathInt8) }},
+		{"QLinearGradW in int8", func() { d.QLinearGradW(z, y, xq, row, n, n, n, device.MathInt8, true) }},
 	} {
 		c.call() // fill the pool
 		if got := testing.AllocsPerRun(20, c.call); got > 6 {
@@ -481,7 +481,7 @@ func TestNothing(t *testing.T) {
 		d.QLinear(m, m, m, m, m, m, n, n, n)
 		for _, math := range []device.Math{device.MathFP32, device.MathInt8} {
 			d.QLinearGradX(m, m, m, m, n, n, n, math, true)
-			d.QLinearGradW(m, m, m, m, n, n, n, math)
+			d.QLinearGradW(m, m, m, m, n, n, n, math, true)
 		}
 		d.AdamW(m, m, m, m, device.AdamWStep{})
 		d.Uniform(m, 1, 0, 1)

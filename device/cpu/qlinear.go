@@ -179,27 +179,31 @@ func (g gradRows) quantize(lo, hi int) {
 
 var one = []float32{1}
 
-// QLinearGradW is dw += (dy*xs)' @ xq.
-func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
+// QLinearGradW is dw = (dy*xs)' @ xq.
+func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math, acc bool) {
 	dw0, dy0, x0, s0 := dw.F32(), dy.F32(), xq.I8(), xs.F32()
 	if d.Failed() || dw0 == nil {
 		return
 	}
 	if math == device.MathInt8 {
-		d.gradW8(dw0, dy0, x0, s0, m, n, k)
+		d.gradW8(dw0, dy0, x0, s0, m, n, k, acc)
 		return
 	}
-	product{m: n, n: k, k: m, alpha: 1, beta: 1, c: dw0, ldc: k, batch: 1,
-		a: operand{f: dy0, ld: n, trans: true, depth: s0}, b: operand{q: x0, ld: k, trans: true}}.run(d.Threads)
+	p := product{m: n, n: k, k: m, alpha: 1, c: dw0, ldc: k, batch: 1,
+		a: operand{f: dy0, ld: n, trans: true, depth: s0}, b: operand{q: x0, ld: k, trans: true}}
+	if acc {
+		p.beta = 1
+	}
+	p.run(d.Threads)
 }
 
-func (d *Device) gradW8(dw, dy []float32, xq []int8, xs []float32, m, n, k int) {
+func (d *Device) gradW8(dw, dy []float32, xq []int8, xs []float32, m, n, k int, acc bool) {
 	hq, hs := borrow[int8](n*m), borrow[float32](n) // turned around: (n, m)
 	defer hq.giveBack()
 	defer hs.giveBack()
 	par.Each(d.Threads, n, max(1, task/(4*m*cheap+1)), gradCols{hq.x, hs.x, dy, xs, m, n}, gradCols.quantize)
 	qlinear{y: dw, xs: hs.x, ws: one, a: operand{q: hq.x, ld: m}, b: operand{q: xq, ld: k, trans: true},
-		m: n, n: k, k: m, acc: true}.run(d.Threads)
+		m: n, n: k, k: m, acc: acc}.run(d.Threads)
 }
 
 // gradCols quantizes columns of dy, the rows of which are times xs.

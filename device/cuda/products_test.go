@@ -217,7 +217,7 @@ func TestQLinearForms(t *testing.T) {
 						d.QLinearGradX(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8, true)
 					}, dx, dy, codes, scales)
 					compare(t, d, pad, 0, func(d device.Kernels, o []device.Mem) {
-						d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8)
+						d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8, true)
 					}, dw, dy, xq, xs)
 				})
 			}

@@ -116,14 +116,18 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 	d.codes(q)
 }
 
-func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
+func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math, acc bool) {
 	if dw.IsZero() || n <= 0 || k <= 0 || d.failed() {
 		return
 	}
 	if math != device.MathInt8 {
-		d.multiply(product{m: n, n: k, k: m, alpha: 1, beta: 1, c: addr(dw), ldc: k, batch: 1, math: math,
+		p := product{m: n, n: k, k: m, alpha: 1, c: addr(dw), ldc: k, batch: 1, math: math,
 			a: operand{p: addr(dy), ld: n, turned: true, scale: addr(xs), perDepth: true},
-			b: operand{p: addr(xq), typ: device.I8, ld: k, turned: true}})
+			b: operand{p: addr(xq), typ: device.I8, ld: k, turned: true}}
+		if acc {
+			p.beta = 1
+		}
+		d.multiply(p)
 		return
 	}
 	turned, ld, free := d.turned(addr(xq), k, m)
@@ -140,5 +144,5 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 		num(ceil(m, slices)))
 	grid := driver.Dim{X: ceil(n, 64), Y: min(ceil(ld, 64), d.maxGrid)}
 	d.launch("gradCols", grid, block, 0, hq, hs, addr(dy), addr(xs), tops, num(slices), num(m), num(n), num(ld))
-	d.codes(codeProduct{y: addr(dw), x: hq, xs: hs, codes: turned, m: n, n: k, ldx: ld, ldc: ld, add: true})
+	d.codes(codeProduct{y: addr(dw), x: hq, xs: hs, codes: turned, m: n, n: k, ldx: ld, ldc: ld, add: acc})
 }

@@ -471,8 +471,8 @@ func (d noInt8) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, _ device
 	d.Device.QLinearGradX(dx, dy, codes, ws, m, n, k, device.MathFP32, acc)
 }
 
-func (d noInt8) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, _ device.Math) {
-	d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, device.MathFP32)
+func (d noInt8) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, _ device.Math, acc bool) {
+	d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, device.MathFP32, acc)
 }
 
 // alwaysAdds adds where it should overwrite.
@@ -507,10 +507,10 @@ func (d freshGain) RMSNormGrad(dx, dgain, dy, x, gain, inv device.Mem, rows, col
 // coarse loses the gradients that lie below 1e-5/254.
 type coarse struct{ *cpu.Device }
 
-func (d coarse) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
+func (d coarse) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math, acc bool) {
 	if small := func(v float32) bool { return max(v, -v) < 1e-5/254 }; math == device.MathFP32 ||
 		slices.ContainsFunc(dy.F32(), func(v float32) bool { return !small(v) }) {
-		d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, math)
+		d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, math, acc)
 	}
 }
 

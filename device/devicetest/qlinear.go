@@ -66,9 +66,6 @@ func qlinearTables() []table {
 		return call{
 			ops: []operand{grad("dw", g.normal(n*k)), in("dy", g.normal(m*n)), in("xq", g.codes(m*k, 127)),
 				in("xs", g.uniform(m, 0.005, 0.01))},
-			run: func(d device.Kernels, o []device.Mem) {
-				d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, math)
-			},
 			ref: func(x [][]float64) {
 				for i := range x[0] {
 					for r := range m {
@@ -85,7 +82,9 @@ func qlinearTables() []table {
 			},
 			tol:     1e-6 + 4e-7*float64(m) + rounding(math, m),
 			mulAdds: m * n * k,
-		}
+		}.adding(1, func(d device.Kernels, o []device.Mem, acc bool) {
+			d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, math, acc)
+		})
 	}
 	// The twins in int8 have the bits of the oracle.
 	gradX8 := func(dx, dy []float32, codes []int8, ws []float32, m, n, k int) call {
@@ -122,9 +121,6 @@ func qlinearTables() []table {
 	gradW8 := func(dw, dy []float32, xq []int8, xs []float32, m, n, k int) call {
 		return call{
 			ops: []operand{grad("dw", dw), in("dy", dy), in("xq", xq), in("xs", xs)},
-			run: func(d device.Kernels, o []device.Mem) {
-				d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8)
-			},
 			ref: func(x [][]float64) {
 				for j := range n {
 					h, q := make([]float32, m), make([]float64, m)
@@ -142,7 +138,9 @@ func qlinearTables() []table {
 				}
 			},
 			mulAdds: m * n * k,
-		}
+		}.adding(1, func(d device.Kernels, o []device.Mem, acc bool) {
+			d.QLinearGradW(o[0], o[1], o[2], o[3], m, n, k, device.MathInt8, acc)
+		})
 	}
 	packed := func(xq, codes []int8, xs, ws, bias []float32, m, n, k, levels int) call {
 		c := fwd(xq, codes, xs, ws, bias, m, n, k, 5e-7)

@@ -97,9 +97,9 @@ func (d *Device) QLinearGradX(dx, dy, codes, ws device.Mem, m, n, k int, math de
 	d.qmultiply(p)
 }
 
-func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math) {
+func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math device.Math, acc bool) {
 	if d.tier == None || math == device.MathInt8 && !d.dots() || m <= 0 || n <= 0 || k <= 0 || dw.IsZero() {
-		d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, math)
+		d.Device.QLinearGradW(dw, dy, xq, xs, m, n, k, math, acc)
 		return
 	}
 	dw0, dy0, xq0, xs0 := dw.F32(), dy.F32(), xq.I8(), xs.F32()
@@ -110,12 +110,19 @@ func (d *Device) QLinearGradW(dw, dy, xq, xs device.Mem, m, n, k int, math devic
 		x := scratch.Get[float32](m * k)
 		defer x.Free()
 		d.dequantize(x.X, xq0, xs0, m, k)
-		d.product(gemm{m: n, n: k, k: m, a: matrix{dy0, 1, n}, b: matrix{x.X, k, 1}, c: dw0, ldc: k, alpha: 1, beta: 1}, math, d.Threads)
+		g := gemm{m: n, n: k, k: m, a: matrix{dy0, 1, n}, b: matrix{x.X, k, 1}, c: dw0, ldc: k, alpha: 1}
+		if acc {
+			g.beta = 1
+		}
+		d.product(g, math, d.Threads)
 		return
 	}
 	p := d.newQProduct(n, k, m)
 	defer p.free()
-	p.c, p.mode, p.turned = dw0, accumulate, true
+	p.c, p.mode, p.turned = dw0, overwrite, true
+	if acc {
+		p.mode = accumulate
+	}
 	p.ownA()
 	p.columnScale(one)
 	hs := scratch.Get[float32](n)

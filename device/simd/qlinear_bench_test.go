@@ -26,7 +26,7 @@ func BenchmarkQLinear(b *testing.B) {
 				}{
 					{"QLinear", func() { d.QLinear(x.y, x.xq, x.xs, x.codes, x.ws, device.Mem{}, m, n, k) }},
 					{"QLinearGradX", func() { d.QLinearGradX(x.dx, x.dy, x.codes, x.ws, m, n, k, device.MathInt8, true) }},
-					{"QLinearGradW", func() { d.QLinearGradW(x.dw, x.dy, x.xq, x.xs, m, n, k, device.MathInt8) }},
+					{"QLinearGradW", func() { d.QLinearGradW(x.dw, x.dy, x.xq, x.xs, m, n, k, device.MathInt8, false) }},
 				} {
 					b.Run(fmt.Sprintf("%dx%d->%d/threads=%d/%s/%s", m, k, n, threads, tier, c.name), func(b *testing.B) {
 						for b.Loop() {

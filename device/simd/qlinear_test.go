@@ -94,8 +94,8 @@ func TestQLinear(t *testing.T) {
 					d.QLinearGradX(w(dx), w(dy), b, w(ws), m, n, k, device.MathInt8, true)
 					ref.QLinearGradX(w(wantX), w(dy), b, w(ws), m, n, k, device.MathInt8, true)
 					sameBits(t, what+", dx", dx, wantX)
-					d.QLinearGradW(w(dw), w(dy), a, w(xs), m, n, k, device.MathInt8)
-					ref.QLinearGradW(w(wantW), w(dy), a, w(xs), m, n, k, device.MathInt8)
+					d.QLinearGradW(w(dw), w(dy), a, w(xs), m, n, k, device.MathInt8, true)
+					ref.QLinearGradW(w(wantW), w(dy), a, w(xs), m, n, k, device.MathInt8, true)
 					sameBits(t, what+", dw", dw, wantW)
 				})
 			}
@@ -186,8 +186,8 @@ func TestQLinearNaN(t *testing.T) {
 			wantX, wantW := slices.Clone(dx), slices.Clone(dw)
 			d.QLinearGradX(w(dx), w(dy), device.Wrap(codes), w(ws), m, n, k, device.MathInt8, true)
 			ref.QLinearGradX(w(wantX), w(dy), device.Wrap(codes), w(ws), m, n, k, device.MathInt8, true)
-			d.QLinearGradW(w(dw), w(dy), device.Wrap(xq), w(xs), m, n, k, device.MathInt8)
-			ref.QLinearGradW(w(wantW), w(dy), device.Wrap(xq), w(xs), m, n, k, device.MathInt8)
+			d.QLinearGradW(w(dw), w(dy), device.Wrap(xq), w(xs), m, n, k, device.MathInt8, true)
+			ref.QLinearGradW(w(wantW), w(dy), device.Wrap(xq), w(xs), m, n, k, device.MathInt8, true)
 			sameBits(t, tier.String()+", dx", dx, wantX)
 			sameBits(t, tier.String()+", dw", dw, wantW)
 			if dw[97*k] == dw[97*k] || dw[2*k] != dw[2*k] || dx[69*k] == dx[69*k] {
