@@ -13,7 +13,10 @@ import (
 // packedRows is the rows of activations of the largest tile.
 const packedRows = 8
 
-// packed is a product with codes in panels. A task is a panel and some rows of activations, with all of the sums.
+// chunkBytes is the activations that meet all panels before the next do: they stay in the second-level cache.
+const chunkBytes = 1 << 19
+
+// packed is a product with codes in panels. A task is a panel and a chunk of rows of activations, with all of the sums.
 type packed struct {
 	tier     Tier
 	y        []float32
@@ -76,11 +79,16 @@ func (d *Device) PackedLinear(y, xq, xs, panels, ws, bias device.Mem, m, n, k, l
 		p.comp.X[i] = -int32(levels) * d.sumCodes(xq0[i*k:][:k])
 	}
 	count := ceil(n, device.PanelRows)
-	p.chunk, p.chunks = m, 1
+	p.chunks = ceil(m*p.depth, chunkBytes)
 	if threads := par.Threads(d.Threads); count < 4*threads && threads > 1 {
-		p.chunk = ceil(ceil(m, ceil(4*threads, count)), packedRows) * packedRows
-		p.chunks = ceil(m, p.chunk)
+		p.chunks = max(p.chunks, ceil(4*threads, count))
 	}
+	step := packedRows
+	if m/p.chunks > 4*step { // strips of AMX
+		step *= 4
+	}
+	p.chunk = ceil(ceil(m, p.chunks), step) * step
+	p.chunks = ceil(m, p.chunk)
 	work := p.blocks * (64 + 32*min(m, p.chunk)) // a block is 128 bytes, and 32 cycles for 4 rows
 	par.For(d.Threads, count*p.chunks, max(1, taskBytes/work), p.run)
 	p.comp.Free()
@@ -95,9 +103,10 @@ func (p *packed) tasks(lo, hi int) {
 		buf = scratch.Get[int32](n)
 	}
 	defer buf.Free()
+	count := ceil(p.n, device.PanelRows)
 	for t := lo; t < hi; t++ {
-		i := t % p.chunks * p.chunk
-		p.panel(t/p.chunks, i, min(i+p.chunk, p.m), buf.X)
+		i := t / count * p.chunk
+		p.panel(t%count, i, min(i+p.chunk, p.m), buf.X)
 	}
 }
 
