@@ -21,6 +21,7 @@ func training(quick bool) []benchmark {
 	if quick {
 		return []benchmark{
 			gopher(llm.FP32Weights, "adamw", 64, 1, 64, 4), gopher(llm.TernaryWeights, "adamw", 64, 1, 64, 4),
+			update("adamw", 64, 1), update("muon", 64, 1),
 			mlp(llm.FP32Weights, 784, 32), mlp(llm.TernaryWeights, 784, 32), generate(64, 1, 16),
 		}
 	}
@@ -31,6 +32,7 @@ func training(quick bool) []benchmark {
 		gopher(llm.TernaryWeights, "trust-adamw", 256, 4, 256, 16), gopher(llm.TernaryWeights, "trust-muon", 256, 4, 256, 16),
 		gopher(llm.FP32Weights, "adamw", 384, 6, 256, 16), gopher("bf16", "adamw", 384, 6, 256, 16),
 		gopher(llm.TernaryWeights, "adamw", 384, 6, 256, 16),
+		update("adamw", 256, 4), update("muon", 256, 4),
 		mlp(llm.FP32Weights, 784, 512), mlp(llm.TernaryWeights, 784, 512), generate(256, 4, 128),
 	}
 }
@@ -119,6 +121,27 @@ func measured(dev device.Device, c optim.Config, params []optim.Param, loss func
 	call()
 	call()
 	return call, func() { opt.Free(); tape.Pool.Close() }, dev.Sync()
+}
+
+// update is the optimizer's part of a step of gopher.
+func update(opt string, width, depth int) benchmark {
+	return benchmark{name: fmt.Sprintf("update/gopher/%s/d=%d,l=%d", opt, width, depth), unit: "steps/s", work: 1,
+		setup: func(dev device.Device) (call, free func(), err error) {
+			m, err := llm.New(tensor.NewMaker(dev, 1), config(llm.FP32Weights, width, depth, 16))
+			if err != nil {
+				return nil, nil, err
+			}
+			params := optim.Collect(m.Params())
+			o, err := optim.New(optim.Config{Name: opt, Decay: 0.1}, params)
+			if err != nil {
+				return nil, nil, err
+			}
+			tape := autograd.Tape{Pool: tensor.NewPool(dev), Grad: true}
+			tokens := randomInts(17, 256)
+			tape.Backward(m.Loss(&tape, data.Batch{Shape: []int{1, 16}, Tokens: tokens[:16], Targets: tokens[1:]}))
+			tape.Reset()
+			return func() { o.Step(1, 1) }, func() { o.Free(); tape.Pool.Close() }, dev.Sync()
+		}}
 }
 
 // mlp is the training step of a classifier with two hidden layers, on batches of 128.
