@@ -14,9 +14,9 @@ import (
 //	m = Momentum*m + g;  u = g + Momentum*m;  w -= LR * sqrt(max(1, rows/cols)) * orthogonal(u)
 //
 // orthogonal(u) is four iterations X = QX, Q = aI + bA + cA^2, A = X Xᵀ, from X = u/||u||, with the polynomials of Polar
-// Express (Amsel et al. 2025, arXiv 2505.16932) in the place of Newton-Schulz's. All Q are polynomials of the first A: of
-// two iterations at a time the second takes its A from that of the first, QAQ, which is smaller than X, and only the product
-// of both Q meets X. Products are in bfloat16 where the device is faster with them.
+// Express (Amsel et al. 2025, arXiv 2505.16932) in the place of Newton-Schulz's. The last takes its A from that of the third,
+// QAQ, which is smaller than X, and only the product of both Q meets X. Products are in bfloat16 where the device is faster
+// with them.
 type Muon struct {
 	cfg   Config
 	ps    []Param // matrices
@@ -126,7 +126,7 @@ func (o *Muon) directions(gradScale float32, each func(p Param, x *tensor.Tensor
 		}
 		o.us[j] = nil
 		o.each(x, like, func(i int, u *tensor.Tensor) {
-			tensor.Scale(u, float32(1/(math.Sqrt(float64(o.norms.x[i]))+1e-7)), u)
+			tensor.Scale(u, float32(1/(room*math.Sqrt(float64(o.norms.x[i]))+1e-7)), u)
 		})
 		x = o.orthogonal(x)
 		shape := float32(math.Sqrt(max(1, float64(x.Dim(1))/float64(x.Dim(2)))))
@@ -146,16 +146,27 @@ func (o *Muon) each(x *tensor.Tensor, like []int, f func(i int, x *tensor.Tensor
 	}
 }
 
-// quintics are the polynomials ax + bx^3 + cx^5 whose composition is nearest to 1 on [0.003, 1], each the best of its degree
-// on what the ones before leave. They do in four iterations what 3.4445, -4.775, 2.0315 does in five.
-var quintics = [4]struct{ a, b, c float32 }{
-	{8.383674, -24.765906, 18.357082}, {4.0434204, -3.011405, 0.56951215}, {3.5055706, -2.6266538, 0.5257194},
-	{2.490116, -1.8342751, 0.4368347},
-}
+// room keeps singular values below the end of the interval that a polynomial is made for: beyond it they would run away,
+// and in bfloat16 the largest of a matrix of rank one is above 1 as often as not.
+const room = 1.02
 
-// orthogonal takes x (k, rows, cols) over, matrices of norm 1, and returns the nearest semi-orthogonal ones, roughly:
-// singular values from 0.003 on end within 0.8 to 1.2, and bfloat16 adds a noise of 0.05. More than two iterations on one A
-// would not do in bfloat16: what rounding makes of its smallest eigenvalues, some below 0, is multiplied by a^2 each time.
+// quintics are the polynomials ax + bx^3 + cx^5 whose composition is nearest to 1 on [0.003, 1], each the best of its degree
+// on what the ones before leave, at x/room but for the last. They do in four iterations what 3.4445, -4.775, 2.0315 does in five.
+var quintics = func() (f [4]struct{ a, b, c float32 }) {
+	for i, p := range [...][3]float64{{8.383674, -24.765906, 18.357082}, {4.0434204, -3.011405, 0.56951215},
+		{3.5055706, -2.6266538, 0.5257194}, {2.490116, -1.8342751, 0.4368347}} {
+		x := room
+		if i == len(f)-1 {
+			x = 1
+		}
+		f[i].a, f[i].b, f[i].c = float32(p[0]/x), float32(p[1]/math.Pow(x, 3)), float32(p[2]/math.Pow(x, 5))
+	}
+	return
+}()
+
+// orthogonal takes x (k, rows, cols) over, matrices of norm 1/room, and returns the nearest semi-orthogonal ones, roughly:
+// singular values from 0.003 on end within 0.8 to 1.2, and bfloat16 adds a noise of 0.03. Earlier iterations do not share an
+// A: what rounding makes of its smallest eigenvalues, some below 0, would be multiplied by the squares of their large a.
 func (o *Muon) orthogonal(x *tensor.Tensor) *tensor.Tensor {
 	k, rows, cols := x.Dim(0), x.Dim(1), x.Dim(2)
 	n := min(rows, cols)
@@ -164,17 +175,21 @@ func (o *Muon) orthogonal(x *tensor.Tensor) *tensor.Tensor {
 	square := func() *tensor.Tensor { return o.pool.Get(device.F32, k, n, n) }
 	a, b, p, q := square(), square(), square(), square()
 	product := func(c, a, b *tensor.Tensor) { tensor.MatMulBF16(c, a, b, false, false, 1, 0, true) } // of what commutes
-	for i := 0; i < len(quintics); i += 2 {
+	for i := range 3 {
 		tensor.MatMulBF16(a, x, x, !wide, wide, 1, 0, true) // X Xᵀ, or Xᵀ X when tall
+		f := p
 		o.quintic(p, a, i)
-		product(b, p, a)
-		product(a, b, p)
-		o.quintic(q, a, i+1)
-		product(b, q, p)
+		if i == 2 {
+			product(b, p, a)
+			product(a, b, p)
+			o.quintic(q, a, 3)
+			product(b, q, p)
+			f = b
+		}
 		if wide {
-			tensor.MatMulBF16(y, b, x, false, false, 1, 0, false)
+			tensor.MatMulBF16(y, f, x, false, false, 1, 0, false)
 		} else {
-			tensor.MatMulBF16(y, x, b, false, false, 1, 0, false)
+			tensor.MatMulBF16(y, x, f, false, false, 1, 0, false)
 		}
 		x, y = y, x
 	}

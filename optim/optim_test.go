@@ -123,13 +123,16 @@ func adamW(c optim.Config, w, m, v []float64, g []float32, lr, decay, scale floa
 // orthogonal is Muon's iteration in float64.
 func orthogonal(u []float64, rows, cols int) *mat.Dense {
 	x := mat.NewDense(rows, cols, slices.Clone(u))
-	x.Scale(1/(mat.Norm(x, 2)+1e-7), x)
+	x.Scale(1/(1.02*mat.Norm(x, 2)+1e-7), x)
 	if rows > cols {
 		x = mat.DenseCopyOf(x.T())
 	}
-	for _, p := range [][3]float64{{8.383673612923165, -24.76590585797455, 18.35708189288761},
+	for i, p := range [][3]float64{{8.383673612923165, -24.76590585797455, 18.35708189288761},
 		{4.043420433700426, -3.011404993841532, 0.5695121503191821}, {3.5055706172438947, -2.6266538356181015, 0.5257194048203222},
 		{2.4901159394442542, -1.8342750827526701, 0.4368347068954245}} {
+		if i < 3 { // at x/1.02
+			p = [3]float64{p[0] / 1.02, p[1] / math.Pow(1.02, 3), p[2] / math.Pow(1.02, 5)}
+		}
 		var a, aa, y mat.Dense
 		a.Mul(x, x.T())
 		aa.Mul(&a, &a)

@@ -15,6 +15,8 @@ import (
 	"setun/optim"
 	"setun/tensor"
 	"setun/ternary"
+
+	"gonum.org/v1/gonum/mat"
 )
 
 // asked remembers the products that were asked for.
@@ -82,53 +84,56 @@ func TestBF16(t *testing.T) {
 	o.Step(1, 1)
 	plain := func(s device.GemmShape) bool { return s.Math != device.MathBF16 }
 	half := func(s device.GemmShape) bool { return s.Symmetric }
-	if n := len(dev.shapes); n != 14 || slices.ContainsFunc(dev.shapes, plain) ||
-		len(slices.DeleteFunc(slices.Clone(dev.shapes), half)) != 2 {
-		t.Errorf("muon: %+v; want 14 products in bfloat16, 12 of them symmetric", dev.shapes)
+	if n := len(dev.shapes); n != 13 || slices.ContainsFunc(dev.shapes, plain) ||
+		len(slices.DeleteFunc(slices.Clone(dev.shapes), half)) != 3 {
+		t.Errorf("muon: %+v; want 13 products in bfloat16, 10 of them symmetric", dev.shapes)
 	}
 }
 
-// TestMuonBF16: products in bfloat16 leave Muon's update what it is, also of a gradient whose singular values fall like 1/i,
-// or 1/i^2, and are soon below what bfloat16 resolves.
+// TestMuonBF16: in bfloat16, too, Muon's update has singular values near 1 at most and points where the gradient does,
+// whatever that is; the largest of rank one lies where the polynomials are steep.
 func TestMuonBF16(t *testing.T) {
-	const n = 128
+	const n = 64
 	dev, err := simd.New(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, rows := range []int{n, 3 * n} {
-		for _, fall := range []float64{0, 1, 2} {
-			mk := tensor.NewMaker(cpu.New(1), 1)
-			u, v := mk.Normal(float32(1/math.Sqrt(float64(rows))), rows, n), mk.Normal(float32(1/math.Sqrt(n)), n, n)
-			us, g := u.Floats(), tensor.Zeros(mk.Device, rows, n)
-			for i := range us {
-				us[i] *= float32(math.Pow(float64(1+i%n), -fall))
-			}
-			u.SetFloats(us)
-			tensor.MatMul(g, u, v, false, false, 1, 0)
-			update := func(dev device.Device) []float32 {
-				w := autograd.NewParam(tensor.Zeros(dev, rows, n))
-				o, err := optim.New(optim.Config{Name: "muon", LR: 1}, []optim.Param{{Name: "w", Value: w}})
-				if err != nil {
-					t.Fatal(err)
+		for _, rank := range []int{0, 1, 2, 4, n} { // 0: all ones
+			for _, noise := range []float32{0, 1e-3, 1e-2, 0.1} {
+				for seed := range uint64(5) {
+					mk := tensor.NewMaker(dev, seed)
+					g := mk.Normal(noise, rows, n)
+					if rank == 0 {
+						tensor.Axpy(g, 1, mk.Fill(1, rows, n))
+					} else {
+						tensor.MatMul(g, mk.Normal(1, rows, rank), mk.Normal(1, rank, n), false, false, 1, 1)
+					}
+					w := autograd.NewParam(tensor.Zeros(dev, rows, n))
+					o, err := optim.New(optim.Config{Name: "muon", LR: float32(math.Sqrt(n / float64(rows)))},
+						[]optim.Param{{Name: "w", Value: w}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					w.Grad = g
+					o.Step(1, 1)
+					o.Free()
+					x, grad := make([]float64, rows*n), g.Floats()
+					sum, squares := 0.0, 0.0
+					for i, v := range w.T.Floats() {
+						x[i] = -float64(v)
+						sum += x[i] * float64(grad[i])
+						squares += float64(grad[i]) * float64(grad[i])
+					}
+					var svd mat.SVD
+					if !svd.Factorize(mat.NewDense(rows, n, x), mat.SVDNone) {
+						t.Fatal("no singular values")
+					}
+					if top, toward := svd.Values(nil)[0], sum/math.Sqrt(squares); top > 1.4 || toward < 0.6 {
+						t.Errorf("%d x %d of rank %d and noise of %g: the largest singular value is %.2f, the product with the gradient %.2f",
+							rows, n, rank, noise, top, toward)
+					}
 				}
-				defer o.Free()
-				tape := autograd.Tape{Grad: true}
-				tape.Backward(tape.Sum(tape.Mul(w, autograd.NewConst(tensor.FromFloats(dev, g.Floats(), rows, n)))))
-				tape.Reset()
-				o.Step(1, 1)
-				return w.T.Floats()
-			}
-			want, got := update(mk.Device), update(dev)
-			off, length := 0.0, 0.0
-			for i, x := range want {
-				off += float64(got[i]-x) * float64(got[i]-x)
-				length += float64(x) * float64(x)
-			}
-			if d := math.Sqrt(off / length); !(d < 0.2) {
-				t.Errorf("%d x %d, 1/i^%g: the update is %.3f off", rows, n, fall, d)
-			} else {
-				t.Logf("%d x %d, 1/i^%g: the update is %.3f off", rows, n, fall, d)
 			}
 		}
 	}
