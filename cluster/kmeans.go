@@ -191,6 +191,12 @@ func fromHost(dev device.Device, x []float32, n, d int, w []float32) (*points, e
 			}
 		}
 	})
+	for i, sq := range p.sq {
+		if sq > math.MaxFloat32/8 { // of a distance, too, float32 holds the square
+			return nil, fmt.Errorf("cluster: row %d lies %.3g from the mean, and its square is too large for float32; divide all "+
+				"values by a power of two", i, math.Sqrt(sq))
+		}
+	}
 	p.t = tensor.FromFloats(p.dev, p.x, n, d)
 	return p, p.dev.Sync()
 }

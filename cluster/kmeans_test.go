@@ -222,6 +222,7 @@ func TestEmptyClusters(t *testing.T) {
 
 func TestRefuses(t *testing.T) {
 	ok := tensor.FromFloats(cpu.New(1), []float32{1, 2, 3, 4}, 4, 1)
+	far := tensor.FromFloats(cpu.New(1), []float32{1, 2, 3, 4, 1e20, 4}, 3, 2)
 	nan := tensor.FromFloats(cpu.New(1), []float32{1, 2, float32(math.NaN()), 4}, 2, 2)
 	empty := tensor.Zeros(cpu.New(1), 0, 3)
 	for _, tt := range []struct {
@@ -232,6 +233,7 @@ func TestRefuses(t *testing.T) {
 		{ok, cluster.Config{}, "k is 0"},
 		{ok, cluster.Config{K: 5}, "number of rows, 4"},
 		{nan, cluster.Config{K: 1}, "row 1 has NaN in column 0"},
+		{far, cluster.Config{K: 1}, "row 0 lies 3.33e+19 from the mean, and its square"},
 		{empty, cluster.Config{K: 1}, "nothing to cluster"},
 		{ok, cluster.Config{K: 2, Init: "random"}, "unknown init"},
 		{ok, cluster.Config{K: 2, Centers: []float32{1}}, "1 numbers for 2 centres"},

@@ -83,8 +83,7 @@ func (s *Split) open(dir, set string) error {
 	return nil
 }
 
-const where = "get the four files of MNIST (github.com/rasbt/mnist-pngs) or Fashion-MNIST " +
-	"(github.com/zalandoresearch/fashion-mnist, data/fashion)"
+const where = "get the four files of Fashion-MNIST (github.com/zalandoresearch/fashion-mnist, data/fashion), or those of MNIST"
 
 func openIDX(dir, set, what string, dims int) ([]int, []byte, error) {
 	name := fmt.Sprintf("%s-%s-idx%d-ubyte", set, what, dims)

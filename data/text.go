@@ -135,7 +135,7 @@ func (f file) path() string { return filepath.Join(f.root, filepath.FromSlash(f.
 
 type lister struct {
 	ext   []string
-	seen  map[string]bool // by absolute path
+	seen  map[string]bool // by absolute path without links
 	hits  int             // files found, seen or not
 	files []file
 }
@@ -232,6 +232,9 @@ func (l *lister) ending() string {
 func (l *lister) add(root, p string) error {
 	l.hits++
 	abs, err := filepath.Abs(p)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
 	if err != nil {
 		return unreadable(err)
 	}

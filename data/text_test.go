@@ -191,10 +191,14 @@ func TestSymlinks(t *testing.T) {
 			t.Skip("no symbolic links here: ", err)
 		}
 	}
-	for _, root := range []string{"in", "root"} {
-		x := open(t, TextConfig{Paths: []string{filepath.Join(dir, root)}})
+	for _, roots := range [][]string{{"in"}, {"root"}, {"root/a.txt", "in"}, {"root/*.txt", "in"}} {
+		cfg := TextConfig{Ext: []string{"a.txt"}}
+		for _, r := range roots {
+			cfg.Paths = append(cfg.Paths, filepath.Join(dir, r))
+		}
+		x := open(t, cfg)
 		if got := all(t, x.Train()) + all(t, x.Val()); got != strings.Repeat("a", 40) {
-			t.Errorf("%s: got %q", root, got)
+			t.Errorf("%v: got %q", roots, got)
 		}
 	}
 }

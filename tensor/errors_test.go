@@ -39,6 +39,7 @@ func TestShapeErrors(t *testing.T) {
 		{func() { tensor.New(dev, device.F32, 1, 1, 1, 1, 1, 1, 1) },
 			"New: [1, 1, 1, 1, 1, 1, 1] has more than 6 dimensions"},
 		{func() { f(2, -1) }, "New: [2, -1] has a negative dimension"},
+		{func() { f(1<<30, 1<<30, 1<<30) }, "New: [1073741824, 1073741824, 1073741824] has more elements than an int counts"},
 		{func() { f(2, 3).Dim(2) }, "Dim: [2, 3] has no dimension 2"},
 		{func() { f(2, 3).Dim(-3) }, "Dim: [2, 3] has no dimension -3"},
 		{func() { f().Dim(-1) }, "Dim: [] has no dimension -1"},

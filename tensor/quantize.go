@@ -74,7 +74,7 @@ func QLinearGrad(dx, dw, dbias, dy, xq, xs, codes, ws *Tensor, math device.Math,
 	dev := where("QLinear", dx, dw, dbias, dy, xq, xs, codes, ws)
 	sameLen("QLinear", xq, dx)
 	sameLen("QLinear", codes, dw)
-	mathX, piece := math, m
+	mathX, piece := math, max(m, 1)
 	if math == device.MathInt8 {
 		piece = int8Sums
 		if n > int8Sums {

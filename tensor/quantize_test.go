@@ -26,6 +26,16 @@ func TestManyRows(t *testing.T) {
 		return x.Floats(), w.Floats()
 	}
 	dx, dw := grads(device.MathInt8)
+	for _, how := range []device.Math{device.MathFP32, device.MathBF16, device.MathInt8} { // no rows: no gradient
+		w := mk.Fill(1, n, k)
+		none := func(typ device.Type, cols ...int) *tensor.Tensor {
+			return tensor.New(dev, typ, append([]int{0}, cols...)...)
+		}
+		tensor.QLinearGrad(none(device.F32, k), w, nil, none(device.F32, n), none(device.I8, k), none(device.F32), codes, ws, how, false, false)
+		if x := w.Floats(); x[0] != 0 || x[1] != 0 {
+			t.Errorf("the gradient of no rows is %v", x)
+		}
+	}
 	wantX, wantW := grads(device.MathFP32)
 	for i, v := range dx {
 		if math.Abs(float64(v-wantX[i])) > 0.2 {

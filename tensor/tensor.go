@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"fmt"
+	"math"
 	"sync"
 
 	"setun/device"
@@ -75,6 +76,9 @@ func size(shape []int) int {
 	for _, d := range shape {
 		if d < 0 {
 			panic(&ShapeError{Op: "New", Why: "has a negative dimension", Shapes: [][]int{append([]int(nil), shape...)}})
+		}
+		if d > 0 && n > math.MaxInt/d {
+			panic(&ShapeError{Op: "New", Why: "has more elements than an int counts", Shapes: [][]int{append([]int(nil), shape...)}})
 		}
 		n *= d
 	}
