@@ -89,7 +89,8 @@ func (v *Value) HasGrad() bool { return v.Grad != nil }
 // Tape is one step. A Tape belongs to one goroutine. What its operations return is good until Reset, which uses the
 // Values again.
 type Tape struct {
-	// Pool provides the memory of intermediate values. Nil: each is allocated from its device and freed by Reset.
+	// Pool provides the memory of intermediate values. Nil: each is allocated from its device, and freed as
+	// Backward goes or by Reset.
 	Pool *tensor.Pool
 	// Grad records operations for Backward. It also marks training: Dropout drops only then.
 	Grad bool

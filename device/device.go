@@ -337,7 +337,7 @@ const (
 	// dx[i,:] = float32(sum over j of q[i,j]*codes[j,:]) * scale[i] (* ws[0] if it has one element), or +=.
 	//
 	// QLinearGradW groups by column: h[i,j] = dy[i,j] * xs[i];
-	// dw[j,:] += float32(sum over i of q[i,j]*xq[i,:]) * scale[j].
+	// dw[j,:] = float32(sum over i of q[i,j]*xq[i,:]) * scale[j].
 	MathInt8
 )
 

@@ -10,7 +10,7 @@
 //   - Kernels know counts (n, rows, cols, m, n, k, heads), never shapes, and never what a gradient is for.
 //   - Data is row-major and contiguous unless a stride is a parameter.
 //   - Results named dst or y are overwritten. Gradients, named with a leading d (dx, dw), are accumulated: d += ....
-//     Kernels of the hot path take acc: without it they overwrite the gradients of activations, which may hold anything.
+//     Kernels of the hot path take acc: without it they overwrite the gradient, which may hold anything.
 //   - A zero Mem in the place of a gradient (any d...) or an optional result or operand is skipped. Alloc of 0 elements is
 //     not a zero Mem.
 //   - Gaps between strided rows are never written; a strided span ends with its last element, not with a full row.

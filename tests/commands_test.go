@@ -273,7 +273,7 @@ func TestGopher(t *testing.T) {
 
 			t.Run("eval", func(t *testing.T) {
 				out := must(t, "gopher", "eval", "-model", run, "-data", text)
-				want := fmt.Sprintf("%.4f bits per byte over %.0f held-out bytes\n", r["val_bpb"], r["val_bytes"])
+				want := fmt.Sprintf("%.4f bits per byte over %.0f held-out bytes of %s\n", r["val_bpb"], r["val_bytes"], text)
 				if out != want {
 					t.Errorf("eval says %q, the run %q", out, want)
 				}

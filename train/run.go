@@ -161,6 +161,13 @@ func (r *runner) open() error {
 			return fmt.Errorf("train: cannot resume from %s: %w", path, err)
 		}
 		notes = append(notes, fmt.Sprintf("resumed from %s", path))
+		switch {
+		case r.progress() < 1:
+		case r.cfg.Steps > 0:
+			notes = append(notes, fmt.Sprintf("nothing is left to train: the run is at step %d of %d", r.step, r.cfg.Steps))
+		default:
+			notes = append(notes, fmt.Sprintf("nothing is left to train: the %g minutes are over", r.cfg.Minutes))
+		}
 	default: // a fresh run must not mix with an older one's checkpoints
 		aside, err := putAside(r.cfg.Dir)
 		if err == nil {
@@ -605,7 +612,7 @@ func diff(prefix string, x, y map[string]any) string {
 		if bytes.Equal(a, b) {
 			continue
 		}
-		s := fmt.Sprintf("%s%s = %s, not %s", prefix, k, a, b)
+		s := fmt.Sprintf("%s%s = %s, not %s", prefix, k, orDefault(a), orDefault(b))
 		xo, ok1 := x[k].(map[string]any)
 		yo, ok2 := y[k].(map[string]any)
 		if ok1 && ok2 {
@@ -618,12 +625,20 @@ func diff(prefix string, x, y map[string]any) string {
 	return best
 }
 
+// orDefault names what JSON leaves out.
+func orDefault(value []byte) string {
+	if string(value) == "null" {
+		return "the default"
+	}
+	return string(value)
+}
+
 // importance ranks differences: what a user chose comes before what follows from it.
 func importance(difference string) int {
 	path, _, _ := strings.Cut(difference, " ")
 	at := strings.LastIndexByte(path, '.') + 1
 	rank := strings.Count(path, ".")
-	if !slices.Contains([]string{"name", "kind", "seed"}, path[at:]) {
+	if !slices.Contains([]string{"name", "kind", "seed", "lr", "depth", "width"}, path[at:]) {
 		rank += 10
 	}
 	return rank

@@ -71,7 +71,14 @@ func (d *Device) Axpy(dst device.Mem, alpha float32, x device.Mem) {
 	d.each("axpy", n, addr(dst), f32(alpha), addr(x), num(n))
 }
 
+// lastActivation is the last that kernels/elementwise.cu has; the host computes those after it.
+const lastActivation = device.Exp
+
 func (d *Device) Unary(f device.UnaryOp, dst, x device.Mem) {
+	if f > lastActivation {
+		d.Bridge.Unary(f, dst, x)
+		return
+	}
 	n := dst.Len()
 	d.each("unary", n, num(int(f)), addr(dst), addr(x), num(n))
 }
@@ -86,16 +93,28 @@ func (d *Device) start(acc bool, to ...device.Mem) {
 }
 
 func (d *Device) UnaryGrad(f device.UnaryOp, dx, dy, x device.Mem, acc bool) {
+	if f > lastActivation {
+		d.Bridge.UnaryGrad(f, dx, dy, x, acc)
+		return
+	}
 	n := dx.Len()
 	d.each("unaryGrad", n, num(int(f)), addr(dx), addr(dy), addr(x), flag(acc), num(n))
 }
 
 func (d *Device) Gated(f device.UnaryOp, dst, g, u device.Mem) {
+	if f > lastActivation {
+		d.Bridge.Gated(f, dst, g, u)
+		return
+	}
 	n := dst.Len()
 	d.each("gated", n, num(int(f)), addr(dst), addr(g), addr(u), num(n))
 }
 
 func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem, acc bool) {
+	if f > lastActivation {
+		d.Bridge.GatedGrad(f, dg, du, dy, g, u, acc)
+		return
+	}
 	if dg.IsZero() && du.IsZero() {
 		return
 	}

@@ -13,7 +13,7 @@ const gateBlock = 1024
 
 func (d *Device) Gated(f device.UnaryOp, dst, g, u device.Mem) {
 	switch {
-	case d.tier == None:
+	case d.lacks(f):
 		d.Device.Gated(f, dst, g, u)
 		return
 	case f == device.SiLU:
@@ -46,7 +46,7 @@ func (x gated) run(lo, hi int) {
 }
 
 func (d *Device) GatedGrad(f device.UnaryOp, dg, du, dy, g, u device.Mem, acc bool) {
-	if d.tier == None {
+	if d.lacks(f) {
 		d.Device.GatedGrad(f, dg, du, dy, g, u, acc)
 		return
 	}

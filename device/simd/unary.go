@@ -4,8 +4,11 @@ package simd
 
 import "setun/device"
 
+// lacks reports whether the portable kernels compute f.
+func (d *Device) lacks(f device.UnaryOp) bool { return d.tier == None || int(f) >= len(activations) }
+
 func (d *Device) Unary(f device.UnaryOp, dst, x device.Mem) {
-	if d.tier == None {
+	if d.lacks(f) {
 		d.Device.Unary(f, dst, x)
 		return
 	}
@@ -13,7 +16,7 @@ func (d *Device) Unary(f device.UnaryOp, dst, x device.Mem) {
 }
 
 func (d *Device) UnaryGrad(f device.UnaryOp, dx, dy, x device.Mem, acc bool) {
-	if d.tier == None {
+	if d.lacks(f) {
 		d.Device.UnaryGrad(f, dx, dy, x, acc)
 		return
 	}

@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 
 	"setun/device"
 	"setun/device/auto"
@@ -58,9 +59,9 @@ func (c *Flags) Register(f *flag.FlagSet) {
 	f.StringVar(&c.Aux, "aux", c.Aux, "network that steers -optimizer trust: frozen or online; empty: none")
 	f.StringVar(&c.Gradients, "gradients", c.Gradients, "as a wire would carry them: "+
 		strings.Join(gradq.Kinds, ", ")+"; empty: fp32")
-	f.Float64Var(&c.LR, "lr", c.LR, "base learning rate; 0: the optimizer's default")
+	f.Float64Var(&c.LR, "lr", c.LR, "base learning rate; 0: what suits the optimizer")
 	f.Float64Var(&c.Momentum, "momentum", c.Momentum, "of -optimizer muon, sgd and trust; 0: the optimizer's default")
-	f.IntVar(&c.Batch, "batch", c.Batch, "sequences or images per step")
+	f.IntVar(&c.Batch, "batch", c.Batch, "sequences or images at a time")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "seed of weights, data order and sampling")
 	f.BoolVar(&c.Resume, "resume", c.Resume, "go on from the newest checkpoint in -out")
 	c.RegisterDevice(f)
@@ -166,9 +167,9 @@ func WriteResult(dir string, v map[string]any) error {
 	})
 }
 
-// Main runs a command: Ctrl-C cancels its context, an error is printed in one line and makes the exit status 1.
+// Main runs a command: Ctrl-C, or a request to terminate, cancels its context, an error is printed in one line and makes the exit status 1.
 func Main(run func(ctx context.Context, args []string) error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	err := run(ctx, os.Args[1:])
 	if err == nil || errors.Is(err, flag.ErrHelp) {

@@ -52,6 +52,9 @@ func run(ctx context.Context, args []string) error {
 	case "export":
 		return exportCommand(ctx, args)
 	}
+	if name == "help" {
+		return trainCommand(ctx, []string{"-help"})
+	}
 	return fmt.Errorf("unknown command %q; use train (the default), generate, eval or export", name)
 }
 
@@ -64,9 +67,9 @@ type saved struct {
 }
 
 func trainCommand(ctx context.Context, args []string) error {
-	fl := cli.Flags{Out: "runs/gopher", Weights: "ternary", Optimizer: "muon", Momentum: 0.9, Gradients: gradq.FP32,
+	fl := cli.Flags{Out: defaultModel, Weights: "ternary", Optimizer: "muon", Momentum: 0.9, Gradients: gradq.FP32,
 		Batch: 8, Seed: 1}
-	f := flag.NewFlagSet("gopher train", flag.ContinueOnError)
+	f := flag.NewFlagSet("gopher [train], beside gopher generate, eval and export, which have -help too", flag.ContinueOnError)
 	fl.Register(f)
 	ext := f.String("ext", ".go", "comma-separated file name endings to read in folders; empty: all")
 	steps := f.Int("steps", 950, "optimizer steps")
@@ -225,7 +228,7 @@ func generateCommand(ctx context.Context, args []string) error {
 	var fl cli.Flags
 	f := flag.NewFlagSet("gopher generate", flag.ContinueOnError)
 	fl.RegisterDevice(f)
-	dir := f.String("model", "runs/gopher", modelUsage)
+	dir := f.String("model", defaultModel, modelUsage)
 	prompt := f.String("prompt", "func ", "text to continue")
 	n := f.Int("n", 400, "bytes to write")
 	s := llm.Sampling{}
@@ -261,7 +264,7 @@ func exportCommand(ctx context.Context, args []string) error {
 	var fl cli.Flags
 	f := flag.NewFlagSet("gopher export", flag.ContinueOnError)
 	fl.RegisterDevice(f)
-	dir := f.String("model", "runs/gopher", modelUsage)
+	dir := f.String("model", defaultModel, modelUsage)
 	ggufFile := f.String("gguf", "", "write a GGUF `file` for llama.cpp")
 	typ := f.String("type", "TQ2_0", "type of the GGUF's matrices: TQ1_0, TQ2_0, F16, F32, BF16, Q8_0, or I2_S for bitnet.cpp")
 	folder := f.String("safetensors", "", "write a `folder` for Hugging Face's transformers, packed if the graph is BitNet's")
@@ -329,7 +332,7 @@ func exportCommand(ctx context.Context, args []string) error {
 		if err := wrote(*packed); err != nil {
 			return err
 		}
-		fmt.Printf("ternary weights: %.3f bits each, %.2f times smaller than float32; the whole file %.2f times\n",
+		fmt.Printf("quantized weights: %.3f bits each, %.2f times smaller than float32; the whole file %.2f times\n",
 			size.BitsPerWeight(), size.TernaryRatio(), size.FileRatio())
 	}
 	return nil
@@ -340,7 +343,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("gopher eval", flag.ContinueOnError)
 	fl.RegisterDevice(f)
 	f.StringVar(&fl.Data, "data", "", "`path` of the text; empty: the Go source of this machine")
-	dir := f.String("model", "runs/gopher", modelUsage)
+	dir := f.String("model", defaultModel, modelUsage)
 	ext := f.String("ext", ".go", "comma-separated file name endings to read in folders; empty: all")
 	limit := f.Int("val-windows", 2048, "held-out sequences to read; 0: all")
 	batch := f.Int("batch", 16, "sequences at a time")
@@ -377,7 +380,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%.4f bits per byte over %d held-out bytes\n", train.Bits(loss), val.Targets())
+	fmt.Printf("%.4f bits per byte over %d held-out bytes of %s\n", train.Bits(loss), val.Targets(), cmp.Or(fl.Data, "the Go source"))
 	return nil
 }
 
@@ -400,12 +403,16 @@ func openText(ctx context.Context, path, ext string) (*data.Text, error) {
 	return data.OpenText(data.TextConfig{Paths: []string{path}, Ext: exts})
 }
 
-const modelUsage = "`path` of a run or of one checkpoint, of a packed file, a GGUF file or a folder of Hugging Face"
+const (
+	defaultModel = "runs/gopher"
+	modelForms   = "a run or one of its checkpoints, a packed file, a GGUF file or a folder of Hugging Face"
+	modelUsage   = "`path` of " + modelForms
+)
 
 // fits reports what flags ask of the model that -from names and it has otherwise.
 func fits(f *flag.FlagSet, want, has llm.Config) (err error) {
 	if want.Context > has.Context {
-		return fmt.Errorf("-context is %d, but the model that -from names has %d", want.Context, has.Context)
+		return fmt.Errorf("-context is %d, but the model that -from names has %d; add -context %[2]d, or less", want.Context, has.Context)
 	}
 	graph := has
 	f.Visit(func(g *flag.Flag) {
@@ -440,6 +447,9 @@ func fits(f *flag.FlagSet, want, has llm.Config) (err error) {
 // its weights become, for what is no run as llm.Open does.
 func load(dir string, dev device.Device, as llm.Weights) (*llm.Model, saved, error) {
 	var meta saved
+	if _, err := os.Stat(filepath.Join(filepath.Dir(dir), "state.json")); err == nil && filepath.Base(dir) == "model.safetensors" {
+		dir = filepath.Dir(dir) // a file of a checkpoint
+	}
 	st, err := os.Stat(dir)
 	_, noHF := os.Stat(filepath.Join(dir, "config.json"))
 	if err == nil && (!st.IsDir() || noHF == nil) {
@@ -457,15 +467,22 @@ func load(dir string, dev device.Device, as llm.Weights) (*llm.Model, saved, err
 		c, err = checkpoint.Load(dir)
 	} else {
 		var skipped []error
-		c, _, skipped, err = checkpoint.LoadLatest(filepath.Join(dir, "checkpoints"))
+		all := dir
+		if filepath.Base(dir) != "checkpoints" {
+			all = filepath.Join(dir, "checkpoints")
+		}
+		c, _, skipped, err = checkpoint.LoadLatest(all)
 		for _, s := range skipped {
 			if err == nil {
 				fmt.Fprintln(os.Stderr, "skipped:", s)
 			}
 		}
 	}
-	if errors.Is(err, checkpoint.ErrNone) {
-		return nil, meta, fmt.Errorf("%w; train a model with -out %s first, or name a run with -model", err, dir)
+	switch {
+	case errors.Is(err, checkpoint.ErrNone) && st == nil && dir != defaultModel:
+		return nil, meta, fmt.Errorf("%s: no such file or folder; name %s", dir, modelForms)
+	case errors.Is(err, checkpoint.ErrNone):
+		return nil, meta, fmt.Errorf("%w; name %s; go run ./models/gopher trains one", err, modelForms)
 	}
 	if err != nil {
 		return nil, meta, err
@@ -479,6 +496,10 @@ func load(dir string, dev device.Device, as llm.Weights) (*llm.Model, saved, err
 	}
 	if meta.LLM.Vocab == 0 {
 		return nil, meta, fmt.Errorf("%s: the checkpoint is not of a language model; name a run of gopher", dir)
+	}
+	if over := float64(c.Step) / float64(max(cfg.Steps, 1)); cfg.Steps > 0 && over < meta.Warmup && meta.LLM.Weights != llm.FP32Weights {
+		fmt.Fprintf(os.Stderr, "%s is of step %d of %d, when its weights were quantized by %.0f%%; now they are wholly, and it does "+
+			"worse\n", dir, c.Step, cfg.Steps, 100*over/meta.Warmup)
 	}
 	model, err := llm.New(tensor.NewMaker(dev, 0), meta.LLM)
 	if err != nil {
