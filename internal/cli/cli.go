@@ -167,7 +167,8 @@ func WriteResult(dir string, v map[string]any) error {
 	})
 }
 
-// Main runs a command: Ctrl-C, or a request to terminate, cancels its context, an error is printed in one line and makes the exit status 1.
+// Main runs a command: Ctrl-C, or a request to terminate, cancels its context; an error is printed in one line and makes the
+// exit status 1.
 func Main(run func(ctx context.Context, args []string) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once

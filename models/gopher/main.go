@@ -51,8 +51,7 @@ func run(ctx context.Context, args []string) error {
 		return evalCommand(ctx, args)
 	case "export":
 		return exportCommand(ctx, args)
-	}
-	if name == "help" {
+	case "help":
 		return trainCommand(ctx, []string{"-help"})
 	}
 	return fmt.Errorf("unknown command %q; use train (the default), generate, eval or export", name)
@@ -497,9 +496,10 @@ func load(dir string, dev device.Device, as llm.Weights) (*llm.Model, saved, err
 	if meta.LLM.Vocab == 0 {
 		return nil, meta, fmt.Errorf("%s: the checkpoint is not of a language model; name a run of gopher", dir)
 	}
-	if over := float64(c.Step) / float64(max(cfg.Steps, 1)); cfg.Steps > 0 && over < meta.Warmup && meta.LLM.Weights != llm.FP32Weights {
-		fmt.Fprintf(os.Stderr, "%s is of step %d of %d, when its weights were quantized by %.0f%%; now they are wholly, and it does "+
-			"worse\n", dir, c.Step, cfg.Steps, 100*over/meta.Warmup)
+	over := float64(c.Step) / float64(max(cfg.Steps, 1))
+	if cfg.Steps > 0 && over < meta.Warmup && meta.LLM.Weights != llm.FP32Weights {
+		fmt.Fprintf(os.Stderr, "%s: step %d of %d, when the weights were quantized by %.0f%%; now they are wholly, and do worse\n",
+			dir, c.Step, cfg.Steps, 100*over/meta.Warmup)
 	}
 	model, err := llm.New(tensor.NewMaker(dev, 0), meta.LLM)
 	if err != nil {
