@@ -146,12 +146,13 @@ func (o *Muon) each(x *tensor.Tensor, like []int, f func(i int, x *tensor.Tensor
 	}
 }
 
-// room keeps singular values below the end of the interval that a polynomial is made for: beyond it they would run away,
-// and in bfloat16 the largest of a matrix of rank one is above 1 as often as not.
+// room keeps singular values below the end of the interval that a polynomial is made for: beyond it they run away, and what
+// bfloat16 makes of a matrix of rank one may be beyond.
 const room = 1.02
 
 // quintics are the polynomials ax + bx^3 + cx^5 whose composition is nearest to 1 on [0.003, 1], each the best of its degree
-// on what the ones before leave, at x/room but for the last. They do in four iterations what 3.4445, -4.775, 2.0315 does in five.
+// on what the ones before leave, at x/room but for the last. They do in four iterations what 3.4445, -4.775, 2.0315 does in
+// five.
 var quintics = func() (f [4]struct{ a, b, c float32 }) {
 	for i, p := range [...][3]float64{{8.383674, -24.765906, 18.357082}, {4.0434204, -3.011405, 0.56951215},
 		{3.5055706, -2.6266538, 0.5257194}, {2.490116, -1.8342751, 0.4368347}} {
@@ -165,8 +166,8 @@ var quintics = func() (f [4]struct{ a, b, c float32 }) {
 }()
 
 // orthogonal takes x (k, rows, cols) over, matrices of norm 1/room, and returns the nearest semi-orthogonal ones, roughly:
-// singular values from 0.003 on end within 0.8 to 1.2, and bfloat16 adds a noise of 0.03. Earlier iterations do not share an
-// A: what rounding makes of its smallest eigenvalues, some below 0, would be multiplied by the squares of their large a.
+// singular values from 0.003 on end within 0.8 to 1.2, in bfloat16 with some noise. The first iterations share no A: in
+// bfloat16 gradients near rank one run away then.
 func (o *Muon) orthogonal(x *tensor.Tensor) *tensor.Tensor {
 	k, rows, cols := x.Dim(0), x.Dim(1), x.Dim(2)
 	n := min(rows, cols)

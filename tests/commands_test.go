@@ -232,6 +232,26 @@ func TestColumns(t *testing.T) {
 	}
 }
 
+// A model of before quantization was whole is used with a warning.
+func TestBlended(t *testing.T) {
+	text, run := writeText(t, 6000), filepath.Join(t.TempDir(), "run")
+	must(t, "gopher", gopher(text, run, "-quant-warmup", "1")...)
+	eval := func(model string) (stderr string) {
+		code, _, stderr := execute(t, command(t, "gopher", "eval", "-model", model, "-data", text))
+		if code != 0 {
+			t.Fatalf("exit status %d, stderr:\n%s", code, stderr)
+		}
+		return stderr
+	}
+	step := filepath.Join(run, "checkpoints", "step-00000036")
+	if got := eval(step); !strings.Contains(got, step+": step 36 of 40, when the weights were quantized by 90%") {
+		t.Errorf("a model quantized by 90%%: %q", got)
+	}
+	if got := eval(run); got != "" {
+		t.Errorf("a finished run: %q", got)
+	}
+}
+
 func TestGopher(t *testing.T) {
 	text := writeText(t, 6000)
 	all := []string{"ternary", "five", "fp32"}
@@ -310,9 +330,12 @@ func TestGopher(t *testing.T) {
 					strings.Count(got, " ") != 1 {
 					t.Errorf("stop after a space: %q", got)
 				}
-				step := filepath.Join(run, "checkpoints", "step-00000040")
-				if got := must(t, "gopher", "generate", "-model", step, "-prompt", "if err", "-n", "100"); got != one {
-					t.Errorf("the checkpoint says %q, the run %q", got, one)
+				all := filepath.Join(run, "checkpoints")
+				step := filepath.Join(all, "step-00000040")
+				for _, path := range []string{all, step, filepath.Join(step, "model.safetensors")} {
+					if got := must(t, "gopher", "generate", "-model", path, "-prompt", "if err", "-n", "100"); got != one {
+						t.Errorf("%s says %q, the run %q", path, got, one)
+					}
 				}
 			})
 			t.Run("resume", func(t *testing.T) {

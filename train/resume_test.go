@@ -237,7 +237,8 @@ func TestFreshRun(t *testing.T) {
 	if log := run(true); !strings.Contains(log, "no checkpoint in "+dir) || !strings.Contains(log, "from the beginning") {
 		t.Errorf("resumed from nothing:\n%s", log)
 	}
-	if log := run(true); !strings.Contains(log, "resumed from "+filepath.Join(dir, "checkpoints", "step-00000020")) {
+	if log := run(true); !strings.Contains(log, "resumed from "+filepath.Join(dir, "checkpoints", "step-00000020")) ||
+		!strings.Contains(log, "nothing is left to train: the run is at step 20 of 20") {
 		t.Errorf("resumed at its end:\n%s", log)
 	}
 	for _, aside := range []string{dir + ".1", dir + ".2"} {
